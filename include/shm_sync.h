@@ -5741,14 +5741,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
             !shm_sync_i_is_mine(me, &permits[i].lock, shm_sync_i_our_namespace(me));
     if (how == SHM_SYNC_I_WAIT && others == 0)
         return SHM_SYNC_DEADLOCK;
+    /* A call that does not wait must not look like a thread that waits. */
+    if (how == SHM_SYNC_I_TRY)
+        return SHM_SYNC_WOULD_BLOCK;
     bool unused;
     result = shm_sync_i_take_seat(gate, how, deadline, &unused);
     if (result != SHM_SYNC_OK)
         return result;
     if (shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
         result = wanted.result;
-    else if (how == SHM_SYNC_I_TRY)
-        result = SHM_SYNC_WOULD_BLOCK;
     else {
         result = shm_sync_i_event_wait(shm_sync_i_returned(semaphore), deadline,
             permits, semaphore->count, shm_sync_i_permit_looks_free,
@@ -6009,6 +6010,11 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_channel_len(const shm_sync_object *channel) 
     return len < channel->count ? len : channel->count;
 }
 
+/* Returns how many threads have opened an endpoint of a side. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_arrivals(unsigned char *side) {
+    return SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(side)) & ~SHM_SYNC_I_NOTE_DIED;
+}
+
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
     shm_sync_i_end *end, const shm_sync_object *channel, bool sends) {
     memset(end, 0, sizeof *end);
@@ -6030,23 +6036,23 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
         result = shm_sync_i_check_seats(shm_sync_i_side_seats(other), other_ends);
     if (result != SHM_SYNC_OK)
         return result;
-    end->arrivals = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
+    end->arrivals = shm_sync_i_arrivals(other);
     end->had_peer = shm_sync_i_any_occupied(other, other_ends);
     if (sends) {
         /* Earlier receivers do not count: the messages wait for the next one. */
-        end->first_peer = end->arrivals + 1;
+        end->first_peer = (end->arrivals + 1) & ~SHM_SYNC_I_NOTE_DIED;
         for (uint64_t i = 0; i < other_ends; i++) {
             const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
             uint64_t note = shm_sync_i_is_occupied(seat) ? shm_sync_i_note(seat) : 0;
             if (note != 0 && note < end->first_peer)
                 end->first_peer = note;
         }
-        end->told = end->arrivals;
     } else {
         /* The end of earlier senders is a part of what they have sent. */
         end->first_peer = 1;
         end->had_peer = end->had_peer || end->arrivals > 0;
     }
+    end->told = end->first_peer == 0 ? 0 : end->first_peer - 1;
     bool after_death;
     result = shm_sync_i_take_any(
         shm_sync_i_side_seats(own), own_ends, &end->seat, &after_death);
@@ -6083,42 +6089,56 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
     end->number = 0;
     SHM_SYNC_I_STORE_SC(&seat->lock.record, (uint64_t)0);
     shm_sync_i_leave_seat(seat);
+    /* The fence of shm_sync_i_correct_hint is the other one. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (!shm_sync_i_any_occupied(own, shm_sync_i_own_ends(end)))
         SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 1u);
     shm_sync_i_notify(shm_sync_i_side_asleep(shm_sync_i_other_side(end)), INT32_MAX);
     return SHM_SYNC_OK;
 }
 
+/* Corrects the hint that a side has no occupied seat, after one was found occupied.
+ * Returns whether one still is: the last occupant may leave at this moment. */
+SHM_SYNC_I_INLINE bool shm_sync_i_correct_hint(unsigned char *side, uint64_t ends) {
+    if (SHM_SYNC_I_LOAD(shm_sync_i_side_left(side)) == 0)
+        return true;
+    SHM_SYNC_I_STORE(shm_sync_i_side_left(side), 0u);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return shm_sync_i_any_occupied(side, ends);
+}
+
 /* Returns SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED if this endpoint had peers and
- * none is left, and SHM_SYNC_OK otherwise. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_peers_left(shm_sync_i_end *end) {
+ * none is left, and SHM_SYNC_OK otherwise. Sets `arrivals` to the arrivals of the other
+ * side until then. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_peers_left(
+    shm_sync_i_end *end, uint64_t *arrivals) {
     unsigned char *other = shm_sync_i_other_side(end);
     uint64_t ends = shm_sync_i_other_ends(end);
-    uint64_t arrivals = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
+    bool died;
     for (;;) {
+        *arrivals = shm_sync_i_arrivals(other);
         if (shm_sync_i_any_occupied(other, ends)) {
             end->had_peer = true;
-            if (SHM_SYNC_I_LOAD(shm_sync_i_side_left(other)) != 0)
-                SHM_SYNC_I_STORE(shm_sync_i_side_left(other), 0u);
-            return SHM_SYNC_OK;
+            if (shm_sync_i_correct_hint(other, ends))
+                return SHM_SYNC_OK;
+            continue;
         }
-        /* A peer may have taken a seat that this thread had looked at already. */
-        uint64_t now = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
-        if (now == arrivals)
+        /* No seat is occupied, so a note that is left is that of a dead occupant. */
+        died = false;
+        for (uint64_t i = 0; i < ends; i++)
+            died |=
+                shm_sync_i_note(&shm_sync_i_side_seats(other)[i]) >= end->first_peer;
+        /* A peer may have come meanwhile: to the seat of a dead one, or to a seat that
+         * this thread had looked at already, before another peer has left the seat
+         * that it looked at last. */
+        if (shm_sync_i_arrivals(other) == *arrivals)
             break;
-        arrivals = now;
     }
-    if (!end->had_peer && arrivals == end->arrivals)
+    if (!end->had_peer && *arrivals == end->arrivals)
         return SHM_SYNC_OK;
     end->had_peer = true;
     SHM_SYNC_I_STORE(shm_sync_i_side_left(other), 1u);
-    end->told = arrivals;
-    for (uint64_t i = 0; i < ends; i++) {
-        const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
-        if (shm_sync_i_note(seat) >= end->first_peer && !shm_sync_i_is_occupied(seat))
-            return SHM_SYNC_PEER_DIED;
-    }
-    return SHM_SYNC_DISCONNECTED;
+    return died ? SHM_SYNC_PEER_DIED : SHM_SYNC_DISCONNECTED;
 }
 
 /* A transfer of messages through an endpoint. */
@@ -6193,14 +6213,17 @@ SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_try_transfer(void *context) {
     shm_sync_i_transfer *transfer = (shm_sync_i_transfer *)context;
     transfer->result = shm_sync_i_move(transfer);
     if (transfer->result == SHM_SYNC_OK && transfer->moved == 0) {
-        shm_sync_result left = shm_sync_i_peers_left(transfer->end);
+        uint64_t arrivals;
+        shm_sync_result left = shm_sync_i_peers_left(transfer->end, &arrivals);
         if (left == SHM_SYNC_OK)
             return SHM_SYNC_I_NOT_YET;
         /* The last sender may have sent a message since, and then left. */
         if (!transfer->end->sends)
             transfer->result = shm_sync_i_move(transfer);
-        if (transfer->result == SHM_SYNC_OK && transfer->moved == 0)
+        if (transfer->result == SHM_SYNC_OK && transfer->moved == 0) {
+            transfer->end->told = arrivals;
             transfer->result = left;
+        }
     }
     return transfer->result == SHM_SYNC_TIMED_OUT ? SHM_SYNC_I_NOT_YET
                                                   : SHM_SYNC_I_ANSWERED;
@@ -6223,9 +6246,12 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end,
         return SHM_SYNC_NOT_HELD;
     unsigned char *other = shm_sync_i_other_side(end);
     if (end->sends && SHM_SYNC_I_LOAD(shm_sync_i_side_left(other)) != 0) {
-        shm_sync_result left = shm_sync_i_peers_left(end);
-        if (left != SHM_SYNC_OK)
+        uint64_t arrivals;
+        shm_sync_result left = shm_sync_i_peers_left(end, &arrivals);
+        if (left != SHM_SYNC_OK) {
+            end->told = arrivals;
             return left;
+        }
     }
     shm_sync_result result = shm_sync_i_move(&transfer);
     if (result == SHM_SYNC_OK && transfer.moved == 0) {
@@ -6240,6 +6266,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end,
                     shm_sync_i_looks_transferable, shm_sync_i_try_transfer, &transfer);
             if (result == SHM_SYNC_OK)
                 result = transfer.result;
+            /* If the deadline has passed before this thread had its turn, it may have
+             * used the wake-up for a message or for room. */
+            if (result == SHM_SYNC_TIMED_OUT &&
+                shm_sync_i_looks_transferable(&transfer) == SHM_SYNC_I_ANSWERED)
+                shm_sync_i_notify(shm_sync_i_side_asleep(shm_sync_i_own_side(end)), 1);
         }
     }
     *moved = transfer.moved;
@@ -6250,7 +6281,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_peer_is_there(void *context) {
     const shm_sync_i_end *end = (const shm_sync_i_end *)context;
     unsigned char *other = shm_sync_i_other_side(end);
     bool is_there = shm_sync_i_any_occupied(other, shm_sync_i_other_ends(end)) ||
-                    SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other)) > end->told;
+                    shm_sync_i_arrivals(other) > end->told;
     return is_there ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
 }
 

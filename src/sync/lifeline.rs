@@ -155,14 +155,15 @@ impl<'a> Line<'a> {
         if !self.seat.is_placed() {
             return Err(Error::Lock(LockError::NotPlaced));
         }
-        // The holder that a fork has copied is not there. Waiting needs no right to
-        // hold, so errors do not matter.
-        let _ = self.seat.check();
+        // This makes a seat vacant that a fork has copied. Waiting needs no right to
+        // hold, so errors do not matter, with one exception: in another pid namespace,
+        // the thread id in the seat means another thread.
+        let is_foreign = matches!(self.seat.check(), Err(LockError::ForeignPidNamespace));
         let mut awaited = None;
         if let Some(end) = self.end(&mut awaited) {
             return Ok(end);
         }
-        if self.seat.is_occupied_by_this_thread() {
+        if !is_foreign && self.seat.is_occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }
         let deadline = timeout.map(Deadline::after);

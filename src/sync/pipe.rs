@@ -62,6 +62,10 @@ use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 ///
 /// A thread that panics closes its end, if that is dropped.
 ///
+/// If another thread opens the end of a dead thread before the other side has looked,
+/// that side is not told of the death. So if a message can be cut, open a new pipe for
+/// each writer, or mark the messages.
+///
 /// # Forks
 ///
 /// A forked child does not have its parent's ends. Reading and writing through an

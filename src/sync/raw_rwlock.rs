@@ -60,7 +60,7 @@
 
 use std::mem::offset_of;
 use std::slice;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{Ordering, compiler_fence, fence};
 
 use super::event_count::EventCount;
 use super::poison::PoisonWord;
@@ -217,14 +217,15 @@ impl<const READERS: usize> RawRwLock<READERS> {
 
     /// Waits until a seat is vacant, and takes it.
     fn wait_for_seat(&self, blocking: Blocking) -> Result<Seated<'_, READERS>, RawLockError> {
-        if matches!(blocking, Blocking::Try) {
-            return Err(LockError::WouldBlock);
-        }
         let take = || match self.readers.try_take_any() {
             Ok(None) => None,
             Ok(Some((index, token))) => Some(Ok(Seated::new(self, index, token))),
             Err(error) => Some(Err(error)),
         };
+        if matches!(blocking, Blocking::Try) {
+            // Once more, because `check` may have made seats vacant after a fork.
+            return take().unwrap_or(Err(LockError::WouldBlock));
+        }
         let watched = self.readers.as_slice();
         let looks_answered = || self.readers.unoccupied() > 0;
         let deadline = blocking.deadline();
@@ -492,9 +493,11 @@ impl<const READERS: usize> RawRwLock<READERS> {
     fn writer_inside(&self) -> Option<(PoisonCause, bool)> {
         let phase = self.phase();
         let writer = self.inside.cause().filter(|_| !phase.is_open())?;
-        let occupant = self.writer.occupant().map(|occupant| occupant.tid);
-        let lives = self.writer.is_occupied() && occupant == Some(writer.tid());
-        // All that was read belongs to one phase.
+        // By the lock word, which the writer changes after the phase. The ids that it
+        // records may seem to change before the phase.
+        let lives = self.writer.is_occupied_by(writer.tid());
+        // All that was read belongs to one phase. Acquire: the phase is read last.
+        fence(Ordering::Acquire);
         (self.phase() == phase).then_some((writer, lives))
     }
 

@@ -458,7 +458,13 @@ impl<R: Record> RobustLock<R> {
     /// Returns whether no thread holds the lock. The load is sequentially consistent.
     #[inline]
     pub(super) fn is_unlocked_seq_cst(&self) -> bool {
-        self.pthread.owner_tid_seq_cst() == 0
+        self.owner_tid_seq_cst() == 0
+    }
+
+    /// Returns the holder's thread id, or 0, by a sequentially consistent load.
+    #[inline]
+    pub(super) fn owner_tid_seq_cst(&self) -> u32 {
+        self.pthread.owner_tid_seq_cst()
     }
 
     /// Returns whether this thread holds the lock.

@@ -71,8 +71,10 @@ use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visit
 /// [`read_or_recover`](Self::read_or_recover) do that in one call. The advice for the
 /// repair is that of [`ShmMutex`](crate::ShmMutex#crash-behaviour): a journal.
 ///
-/// A reader or writer that is slow or stopped is not dead, and keeps its access. A
-/// thread *other than the main thread* that calls `exec` keeps it for ever, as with a
+/// A reader or writer that is slow or stopped is not dead, and keeps its access. If it
+/// is stopped while it waits, it keeps its place: a writer keeps out all others, and a
+/// reader keeps out later writers. A thread *other than the main thread* that calls
+/// `exec` keeps its access for ever, as with a
 /// [`ShmMutex`](crate::ShmMutex#crash-behaviour).
 ///
 /// A reader that dies may have read anything, and has changed nothing. Data with
@@ -211,8 +213,8 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     ///   inconsistent.
     /// * [`LockError::Deadlock`]: this thread writes.
     /// * [`LockError::TooManyLocks`]: this thread holds
-    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and seats, or reads
-    ///   this lock 4,096 times.
+    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and seats (a call
+    ///   that waits needs room for one more), or reads this lock 4,096 times.
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
@@ -239,7 +241,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// # Errors
     ///
     /// * [`LockError::WouldBlock`]: a writer writes (possibly this thread) or waits, or
-    ///   all seats are taken.
+    ///   a `try_write` is under way, or all seats are taken.
     /// * The errors of [`read`](Self::read), except [`LockError::Deadlock`].
     #[inline(always)]
     pub fn try_read(&self) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
@@ -369,7 +371,8 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     ///   inconsistent.
     /// * [`LockError::Deadlock`]: this thread reads or writes.
     /// * [`LockError::TooManyLocks`]: this thread holds
-    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and seats.
+    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and seats. A call
+    ///   that waits needs room for one more.
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
@@ -430,7 +433,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// # Errors
     ///
     /// * [`LockError::WouldBlock`]: a thread reads or writes (possibly this one), or a
-    ///   writer waits.
+    ///   writer waits, or another attempt to read or write is under way.
     /// * The errors of [`write`](Self::write), except [`LockError::Deadlock`].
     #[inline(always)]
     pub fn try_write(&self) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {

@@ -235,6 +235,11 @@ impl Seat {
         self.lock.owner_died() || (!self.is_occupied() && self.lock.record.is_set())
     }
 
+    /// Returns whether the thread with this id has the seat at this moment.
+    pub(super) fn is_occupied_by(&self, tid: u32) -> bool {
+        tid != 0 && self.lock.owner_tid_seq_cst() == tid
+    }
+
     pub(super) fn is_occupied_by_this_thread(&self) -> bool {
         self.lock.is_held_by_this_thread()
     }

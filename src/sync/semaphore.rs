@@ -95,8 +95,9 @@ use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visit
 /// | a thread that releases | the permit comes back |
 /// | a thread that waits | none; the next thread goes on within 250 ms |
 ///
-/// A holder that is slow or stopped keeps its permit. A thread *other than the main
-/// thread* that calls `exec` keeps it for ever, as with a
+/// A holder that is slow or stopped keeps its permit. A waiter that is stopped keeps
+/// its place: while it is the next one, no other thread gets a permit. A thread *other
+/// than the main thread* that calls `exec` keeps its permit for ever, as with a
 /// [`ShmMutex`](crate::ShmMutex#crash-behaviour).
 ///
 /// # Forks
@@ -180,7 +181,8 @@ impl<const N: usize> ShmSemaphore<N> {
     ///
     /// * [`LockError::Deadlock`] in [`Error::Lock`]: this thread has all the permits.
     /// * [`LockError::TooManyLocks`] in [`Error::Lock`]: this thread holds
-    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and permits.
+    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks and permits. A call
+    ///   that waits, or acquires several permits, needs room for one lock more.
     /// * [`LockError::NotPlaced`] in [`Error::Lock`], [`Error::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`] in [`Error::Lock`], [`Error::Unidentified`],
     ///   [`Error::Os`]: this process can't use the semaphore; see there.
@@ -420,7 +422,15 @@ impl<const N: usize> ShmSemaphore<N> {
         if waits && count > N - self.permits.occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }
-        let _gate = Turn::take(&self.gate, blocking)?;
+        // A call that does not wait must not look like a thread that waits. No other
+        // thread does.
+        let _gate = match blocking {
+            Blocking::Try if self.gate.is_occupied() => {
+                return Err(Error::Lock(LockError::WouldBlock));
+            }
+            Blocking::Try => None,
+            _ => Some(Turn::take(&self.gate, blocking)?),
+        };
         let mut missing = count;
         let mut collect = || -> Option<Result<(), RawLockError>> {
             while missing > 0 {

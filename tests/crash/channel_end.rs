@@ -1,5 +1,7 @@
-//! The last sender sends a message and ends, between any two instructions of a receiver
-//! that looks for messages. The receiver gets the message before it is told of the end.
+//! What senders do between any two instructions of a receiver that looks for messages.
+//! The last one sends a message and ends: the receiver gets the message before it is
+//! told of the end. One dies, and the next one comes: the receiver is told of no end,
+//! or of the death.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
@@ -21,8 +23,11 @@ const MESSAGE: u64 = 7;
 #[repr(C)]
 struct Line<const ENDS: usize> {
     channel: ShmChannel<u64, 2, ENDS, ENDS>,
-    /// What the receiver was told: [`GOT_IT`] or [`WAS_TOLD_OF_END`]; or 0.
+    /// What the receiver was told: [`GOT_IT`], [`WAS_TOLD_OF_END`] or
+    /// [`WAS_TOLD_OF_DEATH`]; or 0.
     told: AtomicU32,
+    /// Whether a wait for a sender has missed the sender whose message was received.
+    missed: AtomicU32,
     /// How often the receiver has found nothing.
     tries: AtomicU32,
 }
@@ -32,12 +37,14 @@ const TRIES: u32 = 2;
 
 const GOT_IT: u32 = 1;
 const WAS_TOLD_OF_END: u32 = 2;
+const WAS_TOLD_OF_DEATH: u32 = 3;
 
 impl<const ENDS: usize> Line<ENDS> {
     fn new() -> Self {
         Self {
             channel: ShmChannel::new(),
             told: AtomicU32::new(0),
+            missed: AtomicU32::new(0),
             tries: AtomicU32::new(0),
         }
     }
@@ -48,12 +55,16 @@ impl<const ENDS: usize> Line<ENDS> {
             match receiver.try_recv() {
                 Ok(message) => {
                     assert_eq!(message, MESSAGE);
+                    // The sender is there, or this receiver was not told of its end.
+                    let is_there = receiver.wait_for_sender(Some(Duration::ZERO)).unwrap();
+                    self.missed.store((!is_there).into(), Ordering::SeqCst);
                     break GOT_IT;
                 }
                 Err(TryRecvError::Empty) => {
                     self.tries.fetch_add(1, Ordering::SeqCst);
                 }
-                Err(TryRecvError::Disconnected { .. }) => break WAS_TOLD_OF_END,
+                Err(TryRecvError::Disconnected { died: false }) => break WAS_TOLD_OF_END,
+                Err(TryRecvError::Disconnected { died: true }) => break WAS_TOLD_OF_DEATH,
                 Err(error) => panic!("{error:?}"),
             }
         };
@@ -71,6 +82,24 @@ impl<const ENDS: usize> Line<ENDS> {
     }
 }
 
+impl<const ENDS: usize> Line<ENDS> {
+    /// Lets the receiver go on, until it was told something, or has tried so often.
+    /// Returns what it was told.
+    fn wait_until_told(&self, receiver: Walker, tries: u32, what: &str) -> u32 {
+        let _receiver = receiver.let_go();
+        let begin = Instant::now();
+        loop {
+            let told = self.told.load(Ordering::SeqCst);
+            if told != 0 || self.tries.load(Ordering::SeqCst) >= tries {
+                return told;
+            }
+            let is_in_time = begin.elapsed() < TIME_LIMIT;
+            assert!(is_in_time, "{what}: the receiver is stuck");
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
 /// How the last sender ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -78,14 +107,18 @@ enum End {
     Dies,
 }
 
+fn new_line<const ENDS: usize>() -> &'static Line<ENDS> {
+    let segment = Segment::anonymous(Line::<ENDS>::new()).unwrap();
+    let line: *const Line<ENDS> = &raw const *segment;
+    forget(segment);
+    // SAFETY: the segment is leaked, so the object is mapped until the process ends.
+    unsafe { &*line }
+}
+
 /// Lets the sender send and end after some instructions of the receiver. Returns
 /// whether the receiver had more of them.
 fn end_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
-    let segment = Segment::anonymous(Line::<ENDS>::new()).unwrap();
-    let line: *const Line<ENDS> = &raw const *segment;
-    // SAFETY: the segment is leaked, so the object is mapped until the process ends.
-    let line: &'static Line<ENDS> = unsafe { &*line };
-    forget(segment);
+    let line = new_line::<ENDS>();
     let (opened, may_send) = (Gate::new(), Gate::new());
     let sender = spawn(|| {
         let sender = line.channel.sender().unwrap();
@@ -104,31 +137,63 @@ fn end_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
     }
     may_send.open();
     sender.join();
-    let _receiver = receiver.let_go();
-    let begin = Instant::now();
-    while line.told.load(Ordering::SeqCst) == 0 {
-        assert!(
-            begin.elapsed() < TIME_LIMIT,
-            "{end:?}: the receiver is stuck"
-        );
-        std::thread::sleep(Duration::from_micros(50));
-    }
-    let what = || format!("{end:?} after {instructions} instructions, {ENDS} ends");
-    let told = line.told.load(Ordering::SeqCst);
-    assert_eq!(told, GOT_IT, "{}: told of the end first", what());
+    let what = format!("{end:?} after {instructions} instructions, {ENDS} ends");
+    let told = line.wait_until_told(receiver, u32::MAX, &what);
+    assert_eq!(told, GOT_IT, "{what}: told of the end first");
+    let missed = line.missed.load(Ordering::SeqCst);
+    assert_eq!(missed, 0, "{what}: a wait has missed the sender");
     line.tries.load(Ordering::SeqCst) < TRIES
 }
 
-/// Tries all numbers of instructions, in steps.
+/// Lets another sender come after some instructions of the receiver. The last one has
+/// died. Returns whether the receiver had more instructions.
+fn come_after<const ENDS: usize>(instructions: u64) -> bool {
+    let line = new_line::<ENDS>();
+    let [opened, may_die, come] = [Gate::new(), Gate::new(), Gate::new()];
+    let dead = spawn(|| {
+        let sender = line.channel.sender().unwrap();
+        opened.open();
+        may_die.pass();
+        forget(sender);
+    });
+    opened.pass();
+    let mut receiver = line.receiver();
+    may_die.open();
+    dead.join();
+    for _ in 0..instructions {
+        if line.told.load(Ordering::SeqCst) == 0 {
+            receiver.step_blindly();
+        }
+    }
+    let was_told = line.told.load(Ordering::SeqCst) != 0;
+    let next = spawn(|| {
+        let _sender = line.channel.sender().unwrap();
+        come.open();
+        nix::unistd::pause();
+    });
+    come.pass();
+    let what = format!("another sender after {instructions} instructions, {ENDS} ends");
+    // A receiver that goes on trying was told nothing.
+    let enough = line.tries.load(Ordering::SeqCst) + TRIES;
+    let told = line.wait_until_told(receiver, enough, &what);
+    assert_ne!(told, WAS_TOLD_OF_END, "{what}: no sender has closed");
+    drop(next);
+    !was_told
+}
+
+/// Tries numbers of instructions, in steps of `stride`, until there are no more.
+fn anywhere(what: &str, stride: u64, mut has_more_after: impl FnMut(u64) -> bool) {
+    let offset = u64::from(std::process::id()) % stride;
+    let numbers = (offset..).step_by(stride as usize);
+    let places = numbers.take_while(|&number| has_more_after(number));
+    println!("{what}: {} places", places.count());
+}
+
 fn end_anywhere<const ENDS: usize>() {
     let stride = number_from_env("SHM_SYNC_KILL_STRIDE").map_or(STRIDE, |it| it.clamp(1, STRIDE));
     for end in [End::Closes, End::Dies] {
-        let offset = u64::from(std::process::id()) % stride;
-        let mut numbers = (offset..).step_by(stride as usize);
-        let ends = numbers
-            .by_ref()
-            .take_while(|&it| end_after::<ENDS>(it, end));
-        println!("{ENDS} ends, {end:?}: {} places", ends.count());
+        let what = format!("{ENDS} ends, {end:?}");
+        anywhere(&what, stride, |number| end_after::<ENDS>(number, end));
     }
 }
 
@@ -144,6 +209,14 @@ on_stage! {
         if can_lead_for("the end of the senders") {
             end_anywhere::<1>();
             end_anywhere::<2>();
+        }
+    }
+
+    fn new_sender_does_not_turn_a_death_into_an_end() {
+        if can_lead_for("the death of a sender") {
+            let stride = number_from_env("SHM_SYNC_KILL_STRIDE").map(|it| it.clamp(1, STRIDE));
+            anywhere("1 end, another sender", stride.unwrap_or(1), come_after::<1>);
+            anywhere("2 ends, another sender", stride.unwrap_or(11), come_after::<2>);
         }
     }
 }

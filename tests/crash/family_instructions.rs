@@ -537,6 +537,36 @@ on_stage! {
         scene.run(2);
     }
 
+    // A call that does not wait must not look like a thread that waits.
+    fn try_acquire_keeps_no_other_try_out() {
+        if !can_lead_for("try_acquire") {
+            return;
+        }
+        let mut places = 0_u64;
+        loop {
+            let shared = Segment::anonymous([const { ShmSemaphore::<1>::new() }; 2]).unwrap();
+            let [semaphore, spare] = &*shared;
+            let permit = semaphore.acquire().unwrap();
+            let mut other = Walker::prepared(
+                || drop(spare.acquire().unwrap()),
+                |()| assert!(semaphore.try_acquire().is_err(), "the permit is not free"),
+            );
+            for _ in 0..places {
+                other.step_blindly();
+            }
+            let is_over = other.is_at_end();
+            drop(permit);
+            let taken = semaphore.try_acquire();
+            assert!(taken.is_ok(), "after {places} instructions: {taken:?}");
+            other.kill();
+            if is_over {
+                break;
+            }
+            places += 1;
+        }
+        println!("try_acquire: {places} places");
+    }
+
     fn wait_for_end_survives_kills() {
         // The kernel wakes the victim or the other watcher when the holder dies.
         let holder = RefCell::new(None);

@@ -396,6 +396,24 @@ fn short_visit_is_not_missed() {
     });
 }
 
+// A receiver that was there when the sender opened, and ends before it looks.
+#[test]
+fn present_receiver_is_not_missed() {
+    for_both_kinds!(|channel: 2| {
+        let receiver = channel.receiver().unwrap();
+        let sender = channel.sender().unwrap();
+        drop(receiver);
+        let long = Some(Duration::from_secs(20));
+        assert!(sender.wait_for_receiver(long).unwrap());
+        assert!(matches!(
+            sender.send(1),
+            Err(SendError::Disconnected { died: false, .. })
+        ));
+        let short = Some(Duration::from_millis(1));
+        assert!(!sender.wait_for_receiver(short).unwrap(), "it was told");
+    });
+}
+
 #[test]
 fn debug_shows_no_messages() {
     let channel = many::<2>();

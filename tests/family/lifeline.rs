@@ -3,6 +3,7 @@
 use std::mem::forget;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use shm_sync::{End, Error, Lifelines, LockError, Segment, ShmLifeline};
 
 use crate::support::{Child, Gate, die, median, on_stage, seccomp, spawn};
@@ -125,6 +126,27 @@ fn debug_shows_holder() {
 }
 
 on_stage! {
+    // The holder and the child that waits have the thread id 1, each in its namespace.
+    fn holder_of_another_pid_namespace_is_another_thread() {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWPID) {
+            println!("skipped, because a new pid namespace is not permitted: {error}");
+            return;
+        }
+        spawn(|| {
+            assert_eq!(std::process::id(), 1);
+            let line = lifeline();
+            let _guard = line.hold().unwrap();
+            unshare(CloneFlags::CLONE_NEWPID).unwrap();
+            spawn(|| {
+                assert_eq!(std::process::id(), 1);
+                let end = line.wait_for_end(Some(Duration::from_millis(1)));
+                assert_eq!(end.unwrap(), End::TimedOut);
+            })
+            .join();
+        })
+        .join();
+    }
+
     fn smoke() {
         let line = lifeline();
         let mut holder = holder(&line);

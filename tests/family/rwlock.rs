@@ -792,6 +792,18 @@ on_stage! {
         assert!(lock.read().is_ok());
     }
 
+    // All seats are taken when the process forks, and vacant in the child.
+    fn child_reads_copied_lock_at_once() {
+        let name = TestName::new("rwlock-seats");
+        let segment = Segment::create(&name, ShmRwLock::<u64, 1>::new(7)).unwrap();
+        let options = SegmentOptions::<ShmRwLock<u64, 1>>::new();
+        let lock = options.open_snapshot(&name).unwrap();
+        drop(segment);
+        let guard = lock.read().unwrap();
+        spawn(|| assert_eq!(*lock.try_read().unwrap(), 7)).join();
+        drop(guard);
+    }
+
     fn mutex_inside_a_guard_works() {
         let shared = Segment::anonymous((ShmRwLock::<u64>::new(7), ShmMutex::new(0))).unwrap();
         let (lock, mutex) = &*shared;

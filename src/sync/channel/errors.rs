@@ -61,8 +61,9 @@ pub enum TrySendError<T> {
 #[non_exhaustive]
 #[derive(ThisError)]
 pub enum SendTimeoutError<T> {
-    /// The channel was full until the timeout had passed.
-    #[error("the channel was full until the timeout had passed")]
+    /// The timeout has passed: the channel was full, or another sender was copying
+    /// messages.
+    #[error("no message was sent until the timeout had passed")]
     Timeout(T),
     /// All receivers have closed or died.
     #[error("the channel is disconnected: {}", receivers(.died))]
@@ -120,8 +121,9 @@ pub enum TryRecvError {
 #[non_exhaustive]
 #[derive(Debug, ThisError)]
 pub enum RecvTimeoutError {
-    /// The channel was empty until the timeout had passed.
-    #[error("the channel was empty until the timeout had passed")]
+    /// The timeout has passed: the channel was empty, or another receiver was copying
+    /// messages.
+    #[error("no message was received until the timeout had passed")]
     Timeout,
     /// The channel is empty, and all senders have closed or died.
     #[error("the channel is empty and disconnected: {}", senders(.died))]

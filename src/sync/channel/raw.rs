@@ -10,6 +10,7 @@ use std::mem::{MaybeUninit, offset_of};
 use super::side::{End, Side, Turn};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
+use crate::os::futex::Wake;
 use crate::robust::Blocking;
 use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 use crate::sync::event_count::EventCount;
@@ -267,7 +268,8 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
     ) -> Result<usize, Stop> {
         end.check()?;
         if self.receivers.seems_left() {
-            if let Some(died) = end.peers_left(&self.receivers) {
+            if let Some(left) = end.peers_left(&self.receivers) {
+                let died = end.tell(left);
                 return Err(Stop::Disconnected { died });
             }
         }
@@ -283,7 +285,9 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
         let attempt = || -> Result<usize, Stop> {
             match put()? {
                 0 => Err(match end.peers_left(&self.receivers) {
-                    Some(died) => Stop::Disconnected { died },
+                    Some(left) => Stop::Disconnected {
+                        died: end.tell(left),
+                    },
                     None => Stop::NotNow,
                 }),
                 sent => Ok(sent),
@@ -335,12 +339,14 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
             if received > 0 {
                 return Ok(received);
             }
-            let Some(died) = end.peers_left(&self.senders) else {
+            let Some(left) = end.peers_left(&self.senders) else {
                 return Err(Stop::NotNow);
             };
             // The last sender may have sent a message since, and then left.
             match take()? {
-                0 => Err(Stop::Disconnected { died }),
+                0 => Err(Stop::Disconnected {
+                    died: end.tell(left),
+                }),
                 received => Ok(received),
             }
         };
@@ -421,9 +427,16 @@ fn wait(
         Err(Stop::NotNow) => None,
         answer => Some(answer),
     };
-    match asleep.wait(deadline, peers, looks_answered, question) {
+    match asleep.wait(deadline, peers, &looks_answered, question) {
         Ok(Some(answer)) => answer,
-        Ok(None) => Err(Stop::NotNow),
+        Ok(None) => {
+            // If the deadline has passed before this thread had its turn, it may have
+            // used the wake-up for a message or for room.
+            if looks_answered() {
+                asleep.notify(Wake::One);
+            }
+            Err(Stop::NotNow)
+        }
         Err(error) => Err(Stop::Lock(LockError::Os(error))),
     }
 }

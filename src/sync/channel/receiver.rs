@@ -272,7 +272,8 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// seats of the senders. There may be messages left.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
-        self.end.peers_left(&self.channel.senders).is_some()
+        let left = self.end.peers_left(&self.channel.senders);
+        left.map(|left| self.end.tell(left)).is_some()
     }
 }
 

@@ -269,7 +269,8 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// looks at the seats of the receivers.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
-        self.end.peers_left(&self.channel.receivers).is_some()
+        let left = self.end.peers_left(&self.channel.receivers);
+        left.map(|left| self.end.tell(left)).is_some()
     }
 }
 

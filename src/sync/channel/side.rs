@@ -32,7 +32,7 @@
 
 use std::cell::Cell;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
@@ -71,6 +71,15 @@ struct Door {
     is_left: AtomicU32,
     /// How many threads have opened an endpoint.
     arrivals: AtomicU64,
+}
+
+/// The last number of an occupant. Bit 63 of a note has another meaning.
+const LAST_NUMBER: u64 = u64::MAX >> 1;
+
+/// Returns the number of the occupant that arrives after `arrivals` others. A number
+/// wraps around only if a faulty program has stored it.
+const fn number_after(arrivals: u64) -> u64 {
+    arrivals.wrapping_add(1) & LAST_NUMBER
 }
 
 const NOT_LEFT: u32 = 0;
@@ -228,7 +237,7 @@ impl<const ENDS: usize> Side<ENDS> {
     }
 
     fn arrivals(&self) -> u64 {
-        self.door.arrivals.load(Ordering::SeqCst)
+        self.door.arrivals.load(Ordering::SeqCst) & LAST_NUMBER
     }
 
     /// Returns whether the side seems to have no occupied seat. [`End::peers_left`]
@@ -237,6 +246,27 @@ impl<const ENDS: usize> Side<ENDS> {
     pub(super) fn seems_left(&self) -> bool {
         self.door.is_left.load(Ordering::Relaxed) != NOT_LEFT
     }
+
+    /// Corrects the hint, after a seat was found occupied. Returns whether one still
+    /// is.
+    fn correct_hint(&self) -> bool {
+        if !self.seems_left() {
+            return true;
+        }
+        self.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
+        // The last occupant may leave at this moment: see `End::close`.
+        fence(Ordering::SeqCst);
+        self.is_occupied()
+    }
+}
+
+/// What an endpoint finds if it had peers and none is left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// Whether a peer of its time has died, and no other has taken its seat since.
+    died: bool,
+    /// The arrivals of the other side until then.
+    arrivals: u64,
 }
 
 /// An endpoint of one side, and what it knows of its peers on the other side.
@@ -272,16 +302,19 @@ impl End {
         let arrivals = other.arrivals();
         let present = other.seats().iter().filter(|seat| seat.is_occupied());
         let numbers = present.map(Seat::note).filter(|note| *note != 0);
-        let first_present = numbers.min().unwrap_or(u64::MAX).min(arrivals + 1);
-        let (first_peer, had_earlier, told) = match earlier {
-            Earlier::Count => (1, arrivals > 0, 0),
-            Earlier::DoNotCount => (first_present, false, arrivals),
+        let first_present = numbers
+            .min()
+            .unwrap_or(u64::MAX)
+            .min(number_after(arrivals));
+        let (first_peer, had_earlier) = match earlier {
+            Earlier::Count => (1, arrivals > 0),
+            Earlier::DoNotCount => (first_present, false),
         };
         let had_peer = other.is_occupied() || had_earlier;
         let Some((index, token)) = own.seats.try_take_any()? else {
             return Err(Error::TooManyEndpoints { limit: ENDS });
         };
-        let number = own.door.arrivals.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = number_after(own.door.arrivals.fetch_add(1, Ordering::SeqCst));
         own.seats()[index].set_note(&token, number);
         own.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
         // Peers that wait shall watch this seat as well.
@@ -292,7 +325,7 @@ impl End {
             first_peer,
             arrivals,
             had_peer: Cell::new(had_peer),
-            told: Cell::new(told),
+            told: Cell::new(first_peer.saturating_sub(1)),
         })
     }
 
@@ -308,6 +341,9 @@ impl End {
         let seat = &own.seats()[self.index];
         seat.set_note(&self.token, 0);
         seat.leave(self.token);
+        // The fence of `correct_hint` is the other one: if a peer still finds the seat
+        // occupied there, this store comes after that of the peer.
+        fence(Ordering::SeqCst);
         if !own.is_occupied() {
             own.door.is_left.store(LEFT, Ordering::Relaxed);
         }
@@ -345,34 +381,41 @@ impl End {
         self.index
     }
 
-    /// Returns whether a peer has died, if this endpoint had peers and none is left.
-    /// Returns `None` otherwise.
-    pub(super) fn peers_left<const PEERS: usize>(&self, other: &Side<PEERS>) -> Option<bool> {
-        let mut arrivals = other.arrivals();
-        loop {
+    /// Returns what has become of the peers, if this endpoint had peers and none is
+    /// left. Returns `None` otherwise.
+    pub(super) fn peers_left<const PEERS: usize>(&self, other: &Side<PEERS>) -> Option<Left> {
+        let (arrivals, died) = loop {
+            let arrivals = other.arrivals();
             if other.is_occupied() {
                 self.had_peer.set(true);
-                if other.seems_left() {
-                    other.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
+                if other.correct_hint() {
+                    return None;
                 }
-                return None;
+                continue;
             }
-            // A peer may have taken a seat that this thread had looked at already,
-            // before another peer has left the seat that it looked at last.
-            let now = other.arrivals();
-            if now == arrivals {
-                break;
+            // No seat is occupied, so a note that is left is that of a dead occupant.
+            let mut notes = other.seats().iter().map(Seat::note);
+            let died = notes.any(|note| note >= self.first_peer);
+            // A peer may have come meanwhile: to the seat of a dead one, or to a seat
+            // that this thread had looked at already, before another peer has left the
+            // seat that it looked at last.
+            if other.arrivals() == arrivals {
+                break (arrivals, died);
             }
-            arrivals = now;
-        }
+        };
         if !self.had_peer.get() && arrivals == self.arrivals {
             return None;
         }
         self.had_peer.set(true);
         other.door.is_left.store(LEFT, Ordering::Relaxed);
-        self.told.set(arrivals);
-        let died = |seat: &Seat| seat.note() >= self.first_peer && !seat.is_occupied();
-        Some(other.seats().iter().any(died))
+        Some(Left { died, arrivals })
+    }
+
+    /// Records that the caller of the endpoint is told of the end. Returns whether a
+    /// peer has died.
+    pub(super) fn tell(&self, left: Left) -> bool {
+        self.told.set(left.arrivals);
+        left.died
     }
 }
 

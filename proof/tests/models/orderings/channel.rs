@@ -9,10 +9,10 @@ use loom::thread;
 
 use super::mutex::{FAST, RELEASE};
 use super::protocol::{
-    Orderings, Protocol, Scenario, Site, Thread, exchange, load, relaxed, store, together,
+    Orderings, Protocol, Scenario, Site, Thread, exchange, fence, load, relaxed, store, together,
 };
 use super::seat::{IS_OCCUPIED, SET_NOTE, Seat};
-use super::word::Word;
+use super::word::{self, Word};
 
 const FILE: &str = "src/sync/channel/side.rs";
 const INDEX: Site = Site::new(FILE, "index", 0);
@@ -21,6 +21,10 @@ const KNOWN: Site = Site::new(FILE, "known", 0);
 const SET_KNOWN: Site = Site::new(FILE, "set_known", 0);
 const ARRIVALS: Site = Site::new(FILE, "arrivals", 0);
 const ARRIVE: Site = Site::new(FILE, "open", 0);
+const CLEAR_HINT: Site = Site::new(FILE, "correct_hint", 0);
+const CORRECT_FENCE: Site = Site::new(FILE, "correct_hint", 1);
+const CLOSE_FENCE: Site = Site::new(FILE, "close", 0);
+const SET_HINT: Site = Site::new(FILE, "close", 1);
 
 pub(super) static PROTOCOL: Protocol = Protocol {
     name: "channel",
@@ -29,6 +33,7 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         Scenario::new("two receivers take turns", two_receivers),
         Scenario::new("the last sender sends and leaves", end_of_sender),
         Scenario::new("a sender comes, and the other one leaves", relieved_sender),
+        Scenario::new("the last receiver leaves while the hint is corrected", hint),
     ],
     places: &[
         load(INDEX, &[Acquire]),
@@ -39,6 +44,10 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         store(SET_NOTE, &[Release, Relaxed]),
         load(ARRIVALS, &[Acquire]),
         exchange(ARRIVE, &[AcqRel, Release]),
+        fence(CORRECT_FENCE, &[]),
+        fence(CLOSE_FENCE, &[]),
+        relaxed(CLEAR_HINT),
+        relaxed(SET_HINT),
         relaxed(KNOWN),
         relaxed(SET_KNOWN),
     ],
@@ -185,16 +194,42 @@ fn relieved_sender(o: Orderings) {
         seats[1].leave(o);
     });
     let receiver = Box::new(move |(seats, arrivals): &Shared| {
-        let mut before = arrivals.load(o.of(ARRIVALS));
         loop {
+            let before = arrivals.load(o.of(ARRIVALS));
             if seats.iter().any(|seat| seat.is_occupied(o)) {
                 break;
             }
             let now = arrivals.load(o.of(ARRIVALS));
             assert!(now != before, "wrong: told of an end");
-            before = now;
         }
     });
     let seats = [Seat::vacant(), Seat::occupied(1)];
     together(o, &Rc::new((seats, Word::new(1))), vec![senders, receiver]);
+}
+
+/// `Side::correct_hint` and `End::close`: after both, the hint says that no receiver is
+/// there. Otherwise senders would fill the ring in vain.
+fn hint(o: Orderings) {
+    type Shared = (Seat, Word);
+    let receiver = Box::new(move |(seat, is_left): &Shared| {
+        seat.leave(o);
+        word::fence(o.of(CLOSE_FENCE));
+        is_left.store(1, o.of(SET_HINT));
+    });
+    let sender = Box::new(move |(seat, is_left): &Shared| {
+        if seat.is_occupied(o) {
+            is_left.store(0, o.of(CLEAR_HINT));
+            word::fence(o.of(CORRECT_FENCE));
+            if !seat.is_occupied(o) {
+                is_left.store(1, Relaxed);
+            }
+        }
+    });
+    let shared = Rc::new((Seat::occupied(1), Word::new(1)));
+    together(o, &shared, vec![receiver, sender]);
+    let is_left = shared.1.load(Acquire);
+    assert!(
+        is_left == 1,
+        "wrong: the hint says that a receiver is there"
+    );
 }
