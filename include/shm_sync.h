@@ -530,6 +530,9 @@ typedef struct shm_sync_i_seat {
     shm_sync_i_lock lock;
 } __attribute__((aligned(64))) shm_sync_i_seat;
 
+/* In a semaphore, the event count of those that wait has a cache line of its own. */
+#define SHM_SYNC_I_RETURNED 64u
+
 #define SHM_SYNC_I_PTHREAD sizeof(pthread_mutex_t)
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) == 40, "the words of the mutex");
 SHM_SYNC_I_ASSERT(
@@ -5284,7 +5287,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_is_findable(
         /* The gate, and then the permits behind the event count. */
         for (uint64_t i = 0; i < object->count; i++) {
             if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT,
-                    at + (2 + i) * sizeof(shm_sync_i_seat)))
+                    at + sizeof(shm_sync_i_seat) + SHM_SYNC_I_RETURNED +
+                        i * sizeof(shm_sync_i_seat)))
                 return false;
         }
         return shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, at);
@@ -5308,6 +5312,14 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_is_findable(
     case SHM_SYNC_KIND_EVENT: return true;
     }
     return true;
+}
+
+/* Returns the number of permits of a semaphore of this size, or 0 if no semaphore has
+ * it. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_permits_in(uint64_t size) {
+    uint64_t before = sizeof(shm_sync_i_seat) + SHM_SYNC_I_RETURNED;
+    uint64_t permits = size < before ? 0 : (size - before) / sizeof(shm_sync_i_seat);
+    return size == before + permits * sizeof(shm_sync_i_seat) ? permits : 0;
 }
 
 /* Fills in what depends on the kind. Returns false if the type is not as this header
@@ -5338,9 +5350,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
     }
     if (shm_sync_i_is_text(type->kind, "ShmSemaphore")) {
         object->kind = SHM_SYNC_KIND_SEMAPHORE;
-        object->count = object->size / sizeof(shm_sync_i_seat) - 2;
-        return object->size > 2 * sizeof(shm_sync_i_seat) &&
-               object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
+        object->count = shm_sync_i_permits_in(object->size);
+        return object->count != 0 && (uintptr_t)base % 64 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmPipe")) {
         bool known =
@@ -5661,7 +5672,7 @@ SHM_SYNC_I_INLINE shm_sync_i_event_count *shm_sync_i_returned(
 SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(
     const shm_sync_object *semaphore) {
     unsigned char *returned = (unsigned char *)shm_sync_i_returned(semaphore);
-    return (shm_sync_i_seat *)(void *)(returned + 64);
+    return (shm_sync_i_seat *)(void *)(returned + SHM_SYNC_I_RETURNED);
 }
 
 /* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in
@@ -5674,7 +5685,8 @@ SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permi
     if (permits - 1 >= UINT64_C(1) << 31)
         return object;
     object.kind = SHM_SYNC_KIND_SEMAPHORE;
-    object.size = sizeof(shm_sync_i_seat) + 64 + sizeof(shm_sync_i_seat) * permits;
+    object.size = sizeof(shm_sync_i_seat) + SHM_SYNC_I_RETURNED +
+                  sizeof(shm_sync_i_seat) * permits;
     object.count = permits;
     return object;
 }
@@ -5742,8 +5754,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
     if (how == SHM_SYNC_I_WAIT && others == 0)
         return SHM_SYNC_DEADLOCK;
     /* A call that does not wait must not look like a thread that waits. */
-    if (how == SHM_SYNC_I_TRY)
-        return SHM_SYNC_WOULD_BLOCK;
+    if (how == SHM_SYNC_I_TRY) {
+        bool takes = !shm_sync_i_is_occupied(gate) &&
+                     shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED;
+        return takes ? wanted.result : SHM_SYNC_WOULD_BLOCK;
+    }
     bool unused;
     result = shm_sync_i_take_seat(gate, how, deadline, &unused);
     if (result != SHM_SYNC_OK)
@@ -6037,22 +6052,27 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
     if (result != SHM_SYNC_OK)
         return result;
     end->arrivals = shm_sync_i_arrivals(other);
-    end->had_peer = shm_sync_i_any_occupied(other, other_ends);
     if (sends) {
         /* Earlier receivers do not count: the messages wait for the next one. */
         end->first_peer = (end->arrivals + 1) & ~SHM_SYNC_I_NOTE_DIED;
-        for (uint64_t i = 0; i < other_ends; i++) {
-            const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
-            uint64_t note = shm_sync_i_is_occupied(seat) ? shm_sync_i_note(seat) : 0;
-            if (note != 0 && note < end->first_peer)
-                end->first_peer = note;
-        }
     } else {
         /* The end of earlier senders is a part of what they have sent. */
         end->first_peer = 1;
-        end->had_peer = end->had_peer || end->arrivals > 0;
+        end->had_peer = end->arrivals > 0;
     }
-    end->told = end->first_peer == 0 ? 0 : end->first_peer - 1;
+    for (uint64_t i = 0; i < other_ends; i++) {
+        const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
+        if (!shm_sync_i_is_occupied(seat))
+            continue;
+        end->had_peer = true;
+        /* 0: the occupant opens or closes its endpoint at this moment. */
+        uint64_t note = shm_sync_i_note(seat);
+        if (note != 0 && note < end->first_peer)
+            end->first_peer = note;
+    }
+    /* Of the end of a peer that is there, or was there just now, it is not told yet. */
+    uint64_t first = end->first_peer < end->arrivals ? end->first_peer : end->arrivals;
+    end->told = !end->had_peer ? end->arrivals : first == 0 ? 0 : first - 1;
     bool after_death;
     result = shm_sync_i_take_any(
         shm_sync_i_side_seats(own), own_ends, &end->seat, &after_death);
@@ -6060,6 +6080,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
         return SHM_SYNC_TOO_MANY_ENDPOINTS;
     if (result != SHM_SYNC_OK)
         return result;
+    /* Before the arrival counts, so that no peer finds an arrival without a number. This
+     * one can be too small, but never too large. */
+    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record,
+        (shm_sync_i_arrivals(own) + 1) & ~SHM_SYNC_I_NOTE_DIED);
     end->number =
         __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST) &
         ~SHM_SYNC_I_NOTE_DIED;
@@ -6123,7 +6147,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_peers_left(
                 return SHM_SYNC_OK;
             continue;
         }
-        /* No seat is occupied, so a note that is left is that of a dead occupant. */
+        /* No seat was occupied. So a note that is left is that of a dead occupant, if
+         * no other has come: see below. */
         died = false;
         for (uint64_t i = 0; i < ends; i++)
             died |=

@@ -639,6 +639,150 @@ class Test(unittest.TestCase):
 
     # Segments
 
+    def test_bytes_before_a_death_are_not_lost(self):
+        def write(data):
+            def write_and_die():
+                with self.segment["pipe"].writer() as writer:
+                    writer.write(data)
+                    writer.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            in_child(write_and_die)
+
+        for read in (
+            lambda reader: reader.read(),
+            lambda reader: reader.read(100),
+            lambda reader: reader.readlines(),
+        ):
+            write(b"one\ntwo")
+            with self.segment["pipe"].reader() as reader:
+                with self.assertRaises(shm_sync.PeerDied) as raised:
+                    read(reader)
+                self.assertEqual(raised.exception.rest, b"one\ntwo")
+        write(b"one\ntwo")
+        with self.segment["pipe"].reader() as reader:
+            self.assertEqual(next(reader), b"one\n")
+            with self.assertRaises(shm_sync.PeerDied) as raised:
+                next(reader)
+            self.assertEqual(raised.exception.rest, b"two")
+            self.assertRaises(shm_sync.PeerDied, reader.read, 1)
+
+    def test_reader_has_the_methods_of_a_file(self):
+        text = b"one\n" * 3 + b"\n" + b"x" * 20_000 + b"\nend"
+        for read in (
+            lambda reader: reader.read(),
+            lambda reader: b"".join(iter(lambda: reader.read(7), b"")),
+            lambda reader: b"".join(reader),
+            lambda reader: b"".join(reader.readlines()),
+            lambda reader: b"".join(iter(lambda: reader.readline(3), b"")),
+            lambda reader: reader.readline() + reader.read(0) + reader.read(),
+        ):
+            pipe = self.segment["pipe"]
+            is_there = threading.Event()
+
+            def write():
+                with pipe.writer() as writer:
+                    is_there.set()
+                    writer.write(text)
+
+            thread = in_thread(write)
+            is_there.wait(LIMIT)
+            with pipe.reader() as reader:
+                self.assertEqual(read(reader), text)
+                thread.join()
+        self.assertEqual(len(text.splitlines(keepends=True)), 6)
+
+    def interrupted(self, wait, act):
+        """Interrupts `wait` by an exception of a signal handler, and then calls `act`."""
+
+        class Interruption(Exception):
+            pass
+
+        def raise_it(*_):
+            raise Interruption
+
+        def interrupt():
+            time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            act()
+
+        before = signal.signal(signal.SIGUSR1, raise_it)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        thread = in_thread(interrupt)
+        with self.assertRaises(Interruption):
+            wait()
+        thread.join()
+
+    def test_interrupted_wait_leaves_the_event_set(self):
+        event = self.segment["auto"]
+        self.interrupted(event.wait, event.set)
+        self.assertTrue(event.wait(0))
+
+    def test_interrupted_write_loses_no_later_byte(self):
+        pipe = self.segment["pipe"]
+        read = []
+        may_read = threading.Event()
+
+        def read_all():
+            with pipe.reader() as reader:
+                may_read.wait(LIMIT)
+                read.append(reader.read())
+
+        reading = in_thread(read_all)
+        with pipe.writer() as writer:
+            self.interrupted(lambda: writer.write(b"A" * 1_000_000), may_read.set)
+            writer.write(b"Z" * 10)
+        reading.join()
+        self.assertEqual(read[0].lstrip(b"A"), b"Z" * 10)
+
+    def test_guard_of_an_ended_thread_is_not_held(self):
+        guards = []
+        in_thread(lambda: guards.append(self.segment["pending"].lock())).join()
+        refused = []
+
+        def use():
+            # Most often, this thread has the number of the other one.
+            try:
+                guards[0].data.value = 1
+            except shm_sync.NotHeld as error:
+                refused.append(error)
+
+        in_thread(use).join()
+        self.assertEqual(len(refused), 1)
+        # A guard that can't be released any more keeps no segment open.
+        self.segment.close()
+
+    def test_call_below_keeps_the_segment(self):
+        mapped = self.segment._mapped
+        with self.assertRaisesRegex(RuntimeError, "a call is using it"):
+            mapped._run(self.segment.close)
+        with self.segment["pending"].lock() as data:
+            data.value += 1
+
+    def test_forked_child_closes_beside_calls_of_other_threads(self):
+        numbers = self.segment["numbers"]
+        is_there = threading.Event()
+
+        def receive():
+            with numbers.receiver() as receiver:
+                is_there.set()
+                receiver.recv(LIMIT)
+
+        thread = in_thread(receive)
+        is_there.wait(LIMIT)
+        time.sleep(0.05)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.segment.close()
+                os._exit(42)
+            finally:
+                os._exit(70)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 42)
+        with numbers.sender() as sender:
+            sender.send(1)
+        thread.join()
+
     def test_fingerprint_is_checked(self):
         shm_sync.open(self.address, fingerprint=self.segment.fingerprint).close()
         with self.assertRaises(shm_sync.LayoutMismatch):

@@ -129,9 +129,14 @@ impl<const N: usize> ShmString<N> {
     pub fn try_push_str(&mut self, text: &str) -> Result<(), CapacityError> {
         let len = self.len();
         let needed = len + text.len();
-        let room = self.bytes.get_mut(len..needed);
-        let room = room.ok_or(CapacityError::new(needed, N))?;
-        room.copy_from_slice(text.as_bytes());
+        if needed > N {
+            return Err(CapacityError::new(needed, N));
+        }
+        // The length of a damaged text may cover the room.
+        if self.len as usize != len {
+            self.set_len(len);
+        }
+        self.bytes[len..needed].copy_from_slice(text.as_bytes());
         self.set_len(needed);
         Ok(())
     }

@@ -120,7 +120,8 @@ impl<T: ShmSafe + Copy, const N: usize> ShmVec<T, N> {
     /// [`CapacityError`]: they do not all fit. None is appended.
     pub fn try_extend_from_slice(&mut self, elements: &[T]) -> Result<(), CapacityError> {
         let len = self.len();
-        let needed = len + elements.len();
+        // Elements of size 0 can be any number.
+        let needed = len.saturating_add(elements.len());
         let room = self.elements.get_mut(len..needed);
         let room = room.ok_or(CapacityError::new(needed, N))?;
         room.copy_from_slice(elements);
@@ -136,7 +137,7 @@ impl<T: ShmSafe + Copy, const N: usize> ShmVec<T, N> {
     pub fn try_insert(&mut self, index: usize, element: T) -> Result<(), CapacityError> {
         let len = self.len();
         if index > len {
-            return Err(CapacityError::new(index + 1, len));
+            return Err(CapacityError::new(index.saturating_add(1), len));
         }
         self.try_push(element)?;
         self[index..].rotate_right(1);

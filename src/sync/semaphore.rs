@@ -210,7 +210,7 @@ impl<const N: usize> ShmSemaphore<N> {
     /// # Errors
     ///
     /// * [`LockError::WouldBlock`] in [`Error::Lock`]: no permit is free, or a thread
-    ///   waits for one.
+    ///   waits for one or acquires several.
     /// * The errors of [`acquire`](Self::acquire), except `Deadlock`.
     #[inline(always)]
     pub fn try_acquire(&self) -> Result<SemaphorePermit<'_, N>, Error> {
@@ -422,8 +422,7 @@ impl<const N: usize> ShmSemaphore<N> {
         if waits && count > N - self.permits.occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }
-        // A call that does not wait must not look like a thread that waits. No other
-        // thread does.
+        // A call that does not wait must not look like a thread that waits.
         let _gate = match blocking {
             Blocking::Try if self.gate.is_occupied() => {
                 return Err(Error::Lock(LockError::WouldBlock));

@@ -9,11 +9,11 @@ use std::mem::forget;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use shm_sync::{Receiver, Segment, ShmChannel, ShmSafe, TryRecvError};
+use shm_sync::{Receiver, Segment, SendError, ShmChannel, ShmSafe, TryRecvError};
 
 use crate::scene::TIME_LIMIT;
 use crate::support::walker::{Walker, can_lead_for};
-use crate::support::{Gate, number_from_env, on_stage, spawn};
+use crate::support::{Gate, die, number_from_env, on_stage, spawn};
 
 /// The number of instructions between two tries, by default.
 const STRIDE: u64 = 31;
@@ -181,6 +181,73 @@ fn come_after<const ENDS: usize>(instructions: u64) -> bool {
     !was_told
 }
 
+/// Lets a sender open after some instructions of a receiver that opens, and then ends.
+/// Returns whether the receiver had more instructions.
+fn sender_opens_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
+    let line = new_line::<ENDS>();
+    let may_end = Gate::new();
+    let mut receiver = Walker::prepared(
+        || drop(line.channel.receiver().unwrap()),
+        |()| {
+            let receiver = line.channel.receiver().unwrap();
+            line.told.store(GOT_IT, Ordering::SeqCst);
+            may_end.pass();
+            match end {
+                End::Closes => drop(receiver),
+                End::Dies => die(),
+            }
+        },
+    );
+    for _ in 0..instructions {
+        receiver.step_blindly();
+    }
+    let is_open = line.told.load(Ordering::SeqCst) != 0;
+    let what = format!("a sender after {instructions} instructions, {ENDS} ends, {end:?}");
+    let sender = line.channel.sender().unwrap();
+    let _receiver = receiver.let_go();
+    crate::support::poll(|| line.told.load(Ordering::SeqCst) != 0);
+    may_end.open();
+    crate::support::poll(|| line.channel.receivers() == 0);
+    let waits = sender.wait_for_receiver(Some(Duration::ZERO)).unwrap();
+    assert!(waits, "{what}: a wait has missed the receiver");
+    let refused = (0..3).find_map(|_| sender.send(MESSAGE).err());
+    assert!(
+        matches!(refused, Some(SendError::Disconnected { died, .. }) if died == (end == End::Dies)),
+        "{what}: {refused:?}"
+    );
+    !is_open
+}
+
+/// Lets a receiver end after some instructions of a sender that opens. Returns whether
+/// the sender had more instructions.
+fn receiver_ends_after<const ENDS: usize>(instructions: u64) -> bool {
+    let line = new_line::<ENDS>();
+    let receiver = line.channel.receiver().unwrap();
+    let mut sender = Walker::prepared(
+        || drop(line.channel.sender().unwrap()),
+        |()| {
+            let sender = line.channel.sender().unwrap();
+            line.tries.store(1, Ordering::SeqCst);
+            crate::support::poll(|| line.channel.receivers() == 0);
+            // Both tell of the receiver, or neither does.
+            let waits = sender.wait_for_receiver(Some(Duration::ZERO)).unwrap();
+            line.missed
+                .store((waits != sender.is_disconnected()).into(), Ordering::SeqCst);
+            line.told.store(GOT_IT, Ordering::SeqCst);
+        },
+    );
+    for _ in 0..instructions {
+        sender.step_blindly();
+    }
+    let is_open = line.tries.load(Ordering::SeqCst) != 0;
+    drop(receiver);
+    let what = format!("the end of a receiver after {instructions} instructions, {ENDS} ends");
+    line.wait_until_told(sender, u32::MAX, &what);
+    let missed = line.missed.load(Ordering::SeqCst);
+    assert_eq!(missed, 0, "{what}: two answers contradict each other");
+    !is_open
+}
+
 /// Tries numbers of instructions, in steps of `stride`, until there are no more.
 fn anywhere(what: &str, stride: u64, mut has_more_after: impl FnMut(u64) -> bool) {
     let offset = u64::from(std::process::id()) % stride;
@@ -209,6 +276,18 @@ on_stage! {
         if can_lead_for("the end of the senders") {
             end_anywhere::<1>();
             end_anywhere::<2>();
+        }
+    }
+
+    fn opening_misses_no_end() {
+        if can_lead_for("two endpoints that open at the same time") {
+            for end in [End::Closes, End::Dies] {
+                let what = format!("{end:?}, a sender opens");
+                anywhere(&what, 1, |number| sender_opens_after::<1>(number, end));
+                anywhere(&what, 7, |number| sender_opens_after::<2>(number, end));
+            }
+            anywhere("a receiver ends", 1, receiver_ends_after::<1>);
+            anywhere("a receiver ends", 7, receiver_ends_after::<2>);
         }
     }
 

@@ -92,7 +92,9 @@ impl<T: ShmSafe> Scene<'_, T> {
             if point == Point::Asleep && is_asleep {
                 return (Reached::Inside, number);
             }
-            if !is_released {
+            // Once more if the deadline has passed again: another process may have used
+            // the first event.
+            if !is_released || !is_asleep {
                 (self.release)(object);
                 is_released = true;
             }

@@ -139,6 +139,11 @@ on_stage! {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
             spawn(|| {
                 assert_eq!(std::process::id(), 1);
+                let refused = line.hold();
+                assert!(
+                    matches!(refused, Err(Error::ForeignPidNamespace { .. })),
+                    "{refused:?}"
+                );
                 let end = line.wait_for_end(Some(Duration::from_millis(1)));
                 assert_eq!(end.unwrap(), End::TimedOut);
             })

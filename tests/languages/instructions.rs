@@ -266,7 +266,9 @@ impl Scene<'_> {
             if point == Point::Asleep && is_asleep {
                 return (false, number);
             }
-            if !is_released {
+            // Once more if the deadline has passed again: another process may have used
+            // the first event.
+            if !is_released || !is_asleep {
                 (self.release)(world, &mut held.borrow_mut());
                 is_released = true;
             }

@@ -65,6 +65,9 @@ class Disconnected(Error):
 class PeerDied(Disconnected):
     """The last endpoint on the other side of a channel has died."""
 
+    #: The bytes of a pipe that the call has read before the end.
+    rest: bytes = b""
+
 
 class Failure(enum.Enum):
     """How the last holder of a mutex failed."""

@@ -236,6 +236,20 @@ EXPORT int shm_sync_py_permit_release(shm_sync_permit *permit, int *held) {
     return released_after(shm_sync_permit_release(permit), held);
 }
 
+/* Releases a permit as if it had not been acquired: the next holder learns of the death
+ * that it reports. */
+EXPORT int shm_sync_py_permit_give_back(shm_sync_permit *permit, int *held) {
+    if (permit->after_death && permit->i_seat != NULL)
+        __atomic_fetch_or(
+            &permit->i_seat->lock.record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
+    return released_after(shm_sync_permit_release(permit), held);
+}
+
+/* Returns the number of permits of a semaphore of this size. */
+EXPORT uint64_t shm_sync_py_permits(uint64_t size) {
+    return shm_sync_i_permits_in(size);
+}
+
 EXPORT uint64_t shm_sync_py_available(void *at, uint64_t permits) {
     shm_sync_object semaphore = shm_sync_semaphore_at(at, permits);
     return shm_sync_semaphore_available(&semaphore);
@@ -257,8 +271,12 @@ EXPORT int shm_sync_py_event_is_set(shm_sync_event *event) {
     return shm_sync_event_is_set(event);
 }
 
-EXPORT int shm_sync_py_event_wait_for(shm_sync_event *event, uint64_t timeout_ns) {
-    return (int)shm_sync_event_wait_for(event, timeout_ns);
+/* Sets `*has_reset` if this call has reset the event, which resets itself. */
+EXPORT int shm_sync_py_event_wait_for(
+    shm_sync_event *event, uint64_t timeout_ns, int *has_reset) {
+    shm_sync_result result = shm_sync_event_wait_for(event, timeout_ns);
+    *has_reset = result == SHM_SYNC_OK && shm_sync_i_resets_itself(event);
+    return (int)result;
 }
 
 /* ------------------------------------------------------------------------------------

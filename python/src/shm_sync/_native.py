@@ -58,11 +58,13 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "acquire_for": ([c_void_p, c_uint64, c_uint64, c_void_p, _HELD], c_int),
     "permit": ([c_void_p, _HELD], c_uint64),
     "permit_release": ([c_void_p, _HELD], c_int),
+    "permit_give_back": ([c_void_p, _HELD], c_int),
+    "permits": ([c_uint64], c_uint64),
     "available": ([c_void_p, c_uint64], c_uint64),
     "event_set": ([c_void_p], c_int),
     "event_reset": ([c_void_p], None),
     "event_is_set": ([c_void_p], c_int),
-    "event_wait_for": ([c_void_p, c_uint64], c_int),
+    "event_wait_for": ([c_void_p, c_uint64, POINTER(c_int)], c_int),
     "channel_len": ([c_void_p], c_uint64),
     "sender_open": ([c_void_p, c_void_p, _HELD], c_int),
     "receiver_open": ([c_void_p, c_void_p, _HELD], c_int),
@@ -196,7 +198,8 @@ class Record:
 
     def abandon(self) -> None:
         """Releases it as the program has not."""
-        self._segment.call(*self._release, ctypes.byref(self.held), allow=("NOT_HELD",))
+        if self._segment.is_open():
+            self._segment.call(*self._release, ctypes.byref(self.held), allow=("NOT_HELD",))
 
     def is_abandoned(self) -> bool:
         """Returns whether the program can't release it any more."""
@@ -207,27 +210,56 @@ class Record:
         return self.held.value != 0 and self._pid == os.getpid()
 
 
-#: The records of each thread.
-_records: dict[int, list[Record]] = {}
+class Thread:
+    """A thread, with the records of what it holds.
+
+    It ends with its thread. The numbers of :func:`threading.get_ident` are no identity,
+    because a later thread gets the number of one that has ended.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+
+_local = threading.local()
+
+
+def this_thread() -> Thread:
+    """Returns the calling thread."""
+    thread: Thread | None = getattr(_local, "thread", None)
+    if thread is None:
+        thread = _local.thread = Thread()
+    return thread
 
 
 def release_abandoned() -> list[Record]:
     """Releases what this thread holds and has forgotten. Returns its other records."""
-    records = _records.setdefault(threading.get_ident(), [])
+    records = this_thread().records
     for record in [record for record in records if record.is_abandoned()]:
+        # First, because a record whose segment is closed can't be released.
+        records.remove(record)
         if record.is_held():
             record.abandon()
-        records.remove(record)
     return records
 
 
-def forget(thread: int, record: Record) -> None:
+def forget(thread: Thread | None, record: Record) -> None:
     """Removes the record of what is not held any more."""
-    records = _records.get(thread, [])
-    with contextlib.suppress(ValueError):  # another call was faster
-        records.remove(record)
-    if not records:
-        _records.pop(thread, None)
+    if thread is not None:
+        with contextlib.suppress(ValueError):  # another call was faster
+            thread.records.remove(record)
+
+
+#: All open segments.
+_mapped: weakref.WeakSet[Mapped] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for mapped in list(_mapped):
+        mapped.forget_other_threads()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +280,7 @@ class Mapped:
     def __init__(self, name: str, segment: c_void_p) -> None:
         size, length = c_uint64(), c_uint64()
         self.name = name
+        _mapped.add(self)
         #: The guards, permits and endpoints.
         self.held: weakref.WeakSet[Any] = weakref.WeakSet()
         #: The ids of the threads that are in a call, once for each call.
@@ -298,6 +331,10 @@ class Mapped:
         low, high = fingerprint & (2**64 - 1), fingerprint >> 64
         self._run(lambda: call("check_object", self._segment, offset, low, high, what=self.name))
 
+    def is_open(self) -> bool:
+        """Returns whether the segment is not closed."""
+        return self._segment is not None
+
     def check_open(self) -> None:
         """Raises an exception if the segment is closed."""
         if self._segment is None:
@@ -305,42 +342,59 @@ class Mapped:
 
     def close(self) -> None:
         """Detaches from the segment."""
-        if self._segment is not None:
-            release_abandoned()
+        if self._segment is None:
+            return
+        release_abandoned()
+        self._check_unused()
         # A thread that begins a call from here on finds the segment closed.
         segment, self._segment = self._segment, None
-        if segment is None:
-            return
         try:
-            held = sum(1 for it in list(self.held) if it.blocks_close())
-            if held:
-                raise RuntimeError(
-                    f"the segment {self.name!r} can't be closed: {held} guards, permits or "
-                    "endpoints are not released"
-                )
-            me = threading.get_ident()
-            if any(thread != me for thread in list(self._active)):
-                raise RuntimeError(
-                    f"the segment {self.name!r} can't be closed: another thread is using it"
-                )
-            result = call("close", segment, what=self.name, allow=("LOCKS_HELD",))
-            if result == "LOCKS_HELD":
-                raise RuntimeError(
-                    f"the segment {self.name!r} can't be closed: C code holds locks in it"
-                )
-        except RuntimeError:
+            self._check_unused()
+        except BaseException:
             self._segment = segment
             raise
+        # If an exception of a signal handler comes here, the segment stays mapped.
+        result = call("close", segment, what=self.name, allow=("LOCKS_HELD",))
+        if result == "LOCKS_HELD":
+            self._segment = segment
+            raise RuntimeError(
+                f"the segment {self.name!r} can't be closed: C code holds locks in it"
+            )
+
+    def _check_unused(self) -> None:
+        """Raises an exception if something is held, or a call is in progress."""
+        held = sum(1 for it in list(self.held) if it.blocks_close())
+        if held:
+            raise RuntimeError(
+                f"the segment {self.name!r} can't be closed: {held} guards, permits or "
+                "endpoints are not released"
+            )
+        if self._active:
+            # A call of this thread, if this is a signal handler or a finaliser.
+            raise RuntimeError(
+                f"the segment {self.name!r} can't be closed: a call is using it, of another "
+                "thread or below this one"
+            )
+
+    def forget_other_threads(self) -> None:
+        """Forgets the calls of other threads, which a forked child does not have."""
+        me = threading.get_ident()
+        self._active = [thread for thread in self._active if thread == me]
 
     def __del__(self) -> None:
         if getattr(self, "_segment", None) is None:
             return
-        warnings.warn(
-            f"the segment {self.name!r} was not closed", ResourceWarning, source=self, stacklevel=2
-        )
-        # A forked child, or the end of the interpreter, leaves what is held.
-        with contextlib.suppress(Exception):
-            self.close()
+        try:
+            warnings.warn(
+                f"the segment {self.name!r} was not closed",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        finally:
+            # A forked child, or the end of the interpreter, leaves what is held.
+            with contextlib.suppress(Exception):
+                self.close()
 
     def read(self, offset: int, size: int) -> bytes:
         """Returns a copy of the bytes at ``offset`` of the value."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import threading
 import time
 import warnings
 import weakref
@@ -80,13 +79,15 @@ class Held:
         self._segment = segment
         self._record = _native.Record(self, segment, *release)
         self._held = self._record.held
-        self._thread = threading.get_ident()
+        # Weak, so that it ends with the thread.
+        self._thread = weakref.ref(_native.this_thread())
         _native.release_abandoned().append(self._record)
         segment.held.add(self)
 
     def blocks_close(self) -> bool:
         """Returns whether the segment must stay open."""
-        return self._record.is_held()
+        # The kernel has released what a thread held that has ended.
+        return self._record.is_held() and self._thread() is not None
 
     def release(self) -> None:
         """Releases it. Does nothing if it was released before, or in a forked child.
@@ -100,7 +101,7 @@ class Held:
     def _check(self) -> None:
         if not self._record.is_held():
             raise NotHeld(f"this {type(self).__name__} is not held")
-        if self._thread != threading.get_ident():
+        if self._thread() is not _native.this_thread():
             raise NotHeld(f"another thread has acquired this {type(self).__name__}")
 
     def _release(self) -> None:
@@ -122,16 +123,18 @@ class Held:
         if getattr(self, "_thread", None) is None:
             return  # `__init__` has failed
         if not self.blocks_close():
-            _native.forget(self._thread, self._record)
+            _native.forget(self._thread(), self._record)
             return
-        warnings.warn(
-            f"a {type(self).__name__} was not released",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
-        if self._thread == threading.get_ident():
-            self._record.abandon()
+        try:
+            warnings.warn(
+                f"a {type(self).__name__} was not released",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        finally:
+            if self._thread() is _native.this_thread():
+                self._record.abandon()
 
 
 class Mutex(SyncObject):
@@ -358,7 +361,8 @@ class Condvar(SyncObject):
         signals.) Returns ``False`` if ``timeout``, in seconds, has passed.
 
         An exception of a signal handler, such as Ctrl-C, unlocks the mutex and does not
-        poison it.
+        poison it. While another thread holds the mutex, neither such an exception nor
+        the timeout ends the call.
 
         :raises Poisoned: the mutex was poisoned meanwhile. The lock is not held then.
         """
@@ -430,8 +434,7 @@ class Semaphore(SyncObject):
     @property
     def permits(self) -> int:
         """The number of all permits."""
-        # The size tells the number: docs/format.md.
-        return (self._type.size - 2 * self._type.align) // self._type.align
+        return int(_native.plain("permits", self._type.size))
 
     def available(self) -> int:
         """Returns how many permits are free at this moment."""
@@ -443,21 +446,27 @@ class Semaphore(SyncObject):
         :raises TimeoutError: no permit was free until the timeout.
         """
         permit = Permit(self._segment)
-        for nanoseconds in _Timeout(timeout).slices():
-            result = self._segment.call(
-                "acquire_for",
-                self._place,
-                self.permits,
-                nanoseconds,
-                permit._permit,
-                byref(permit._held),
-                allow=("TIMED_OUT", "WOULD_BLOCK"),
-            )
-            if result == "OK":
-                after_death = c_int()
-                permit.index = _native.plain("permit", permit._permit, byref(after_death))
-                permit.after_death = bool(after_death.value)
-                return permit
+        try:
+            for nanoseconds in _Timeout(timeout).slices():
+                result = self._segment.call(
+                    "acquire_for",
+                    self._place,
+                    self.permits,
+                    nanoseconds,
+                    permit._permit,
+                    byref(permit._held),
+                    allow=("TIMED_OUT", "WOULD_BLOCK"),
+                )
+                if result == "OK":
+                    after_death = c_int()
+                    permit.index = _native.plain("permit", permit._permit, byref(after_death))
+                    permit.after_death = bool(after_death.value)
+                    return permit
+        except BaseException:
+            # An exception of a signal handler: the next holder is told of a death.
+            if permit._held.value == 1:
+                self._segment.call("permit_give_back", permit._permit, byref(permit._held))
+            raise
         raise TimeoutError("no permit was free until the timeout")
 
 
@@ -498,11 +507,23 @@ class Event(SyncObject):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the event is set. Returns ``False`` if ``timeout`` has passed."""
-        for nanoseconds in _Timeout(timeout).slices():
-            allow = ("TIMED_OUT",)
-            result = self._segment.call("event_wait_for", self._place, nanoseconds, allow=allow)
-            if result == "OK":
-                return True
+        has_reset = c_int()
+        try:
+            for nanoseconds in _Timeout(timeout).slices():
+                result = self._segment.call(
+                    "event_wait_for",
+                    self._place,
+                    nanoseconds,
+                    byref(has_reset),
+                    allow=("TIMED_OUT",),
+                )
+                if result == "OK":
+                    return True
+        except BaseException:
+            # An exception of a signal handler: another thread goes on instead.
+            if has_reset.value == 1:
+                self.set()
+            raise
         return False
 
 
@@ -582,8 +603,8 @@ class _End(Held):
         self._end = _native.room(self._side)
         super().__init__(channel._segment, f"{self._side}_close", self._end)
         self._channel = channel
-        # How many messages the last transfer has moved, until its caller is told. So an
-        # exception of a signal handler, just after the call, loses none.
+        # How many messages the last transfer has moved, until its caller has returned. So
+        # an exception of a signal handler, just after the call, loses none.
         self._moved = c_uint64()
         open_ = f"{self._side}_open"
         self._segment.call(open_, byref(channel._words()), self._end, byref(self._held))
@@ -592,7 +613,7 @@ class _End(Held):
         self._segment.call(f"{self._side}_close", self._end, byref(self._held))
 
     def _transfer(self, name: str, messages: Any, count: int, timeout: float | None) -> int:
-        """Moves at least one message. Returns how many."""
+        """Moves at least one message. Returns how many. The caller then resets `_moved`."""
         self._check()
         if self._moved.value == 0:
             for nanoseconds in _Timeout(timeout).slices():
@@ -609,8 +630,7 @@ class _End(Held):
                     break
             else:
                 raise TimeoutError(self._timed_out)
-        moved, self._moved.value = self._moved.value, 0
-        return moved
+        return self._moved.value
 
     def _wait_for_peer(self, timeout: float | None) -> None:
         self._check()
@@ -627,6 +647,8 @@ class Sender(_End):
 
     _side = "sender"
     _timed_out = "there was no room before the timeout"
+    #: The bytes of the last write to a pipe.
+    _written = b""
 
     def __enter__(self) -> Self:
         self._check()
@@ -645,9 +667,12 @@ class Sender(_End):
         data = _views.encode(self._channel.message, message)
         self._moved.value = 0  # a message whose transfer was interrupted is sent
         self._transfer("send_many_for", data, 1, timeout)
+        self._moved.value = 0
 
     def wait_for_receiver(self, timeout: float | None = None) -> None:
-        """Waits until there is a receiver. ``timeout`` is in seconds.
+        """Waits until there is a receiver of whose end this sender was not told.
+
+        ``timeout`` is in seconds.
 
         :raises TimeoutError: there was none until the timeout.
         """
@@ -655,8 +680,15 @@ class Sender(_End):
 
     def _write(self, data: bytes) -> int:
         """Sends bytes to a pipe, at least one. Returns how many."""
-        # After an interruption, `io` writes the same bytes again.
-        return min(self._transfer("send_many_for", data, len(data), None), len(data))
+        # After an interruption, `io` writes the bytes of its buffer again. It does not
+        # write again what was too large for the buffer.
+        sent = self._written[: self._moved.value]
+        if len(self._written) > io.DEFAULT_BUFFER_SIZE or not data.startswith(sent):
+            self._moved.value = 0
+        self._written = data
+        moved = self._transfer("send_many_for", data, len(data), None)
+        self._moved.value = 0
+        return moved
 
 
 class Receiver(_End):
@@ -664,8 +696,8 @@ class Receiver(_End):
 
     _side = "receiver"
     _timed_out = "no message came before the timeout"
-    #: Bytes of a pipe that were received for a call that was interrupted.
-    _rest = b""
+    #: How many bytes of the buffer were returned. There are more after an interruption.
+    _taken = 0
 
     def __enter__(self) -> Self:
         self._check()
@@ -685,7 +717,9 @@ class Receiver(_End):
             self._buffer = ctypes.create_string_buffer(max(1, type_.size))
         self._transfer("recv_many_for", self._buffer, 1, timeout)
         memory = _views.Buffer(type_.size, self._buffer.raw)
-        return _views.detached(_views.get(type_, 0, _views.Access(memory)))
+        message = _views.detached(_views.get(type_, 0, _views.Access(memory)))
+        self._moved.value = 0
+        return message
 
     def wait_for_sender(self, timeout: float | None = None) -> None:
         """Waits until there is a sender of whose end this receiver was not told.
@@ -701,15 +735,18 @@ class Receiver(_End):
         """Receives bytes from a pipe, at least one. Returns none at the end."""
         if self._moved.value == 0:
             self._buffer = ctypes.create_string_buffer(max(1, count))
-        if not self._rest:
-            try:
-                received = self._transfer("recv_many_for", self._buffer, count, None)
-            except PeerDied:
-                raise
-            except Disconnected:
-                return b""
-            self._rest = self._buffer.raw[:received]
-        data, self._rest = self._rest[:count], self._rest[count:]
+            self._taken = 0
+        try:
+            received = self._transfer("recv_many_for", self._buffer, count, None)
+        except PeerDied:
+            raise
+        except Disconnected:
+            return b""
+        end = min(self._taken + count, received)
+        data = self._buffer.raw[self._taken : end]
+        self._taken = end
+        if end == received:
+            self._moved.value = 0
         return data
 
     def __iter__(self) -> Iterator[Any]:
@@ -743,11 +780,13 @@ class Pipe(SyncObject):
     def reader(self) -> io.BufferedReader:
         """Opens the end that reads, as a binary file.
 
-        If the writer dies, reading raises :class:`PeerDied` after the rest was read.
+        If the writer dies, reading raises :class:`PeerDied` at the end of what it has
+        written, unless another writer has opened the pipe before. ``rest`` of the
+        exception has the bytes that the call had read.
 
         :raises LockFailed: there is a reader.
         """
-        return io.BufferedReader(_PipeReader(self._channel.receiver()))
+        return _BufferedReader(_PipeReader(self._channel.receiver()))
 
 
 class _PipeEnd(io.RawIOBase):
@@ -780,6 +819,65 @@ class _PipeReader(_PipeEnd):
         data = self._end._read(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+class _BufferedReader(io.BufferedReader):
+    """A buffered reader of a pipe whose writer may die.
+
+    The methods of the base class lose what they have read if reading raises an
+    exception. Here, at most one read of the pipe is in each call of the base class.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        limit = -1 if size is None else size
+        chunks: list[bytes] = []
+        with _keeping(chunks):
+            while limit != 0:
+                chunk = self.read1(limit)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                limit -= len(chunk) if limit > 0 else 0
+        return b"".join(chunks)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        limit = -1 if size is None else size
+        chunks: list[bytes] = []
+        with _keeping(chunks):
+            while limit != 0 and not (chunks and chunks[-1].endswith(b"\n")):
+                ready = self.peek(1)
+                if not ready:
+                    break
+                length = ready.find(b"\n") + 1 or len(ready)
+                chunk = self.read1(length if limit < 0 else min(length, limit))
+                chunks.append(chunk)
+                limit -= len(chunk) if limit > 0 else 0
+        return b"".join(chunks)
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        lines: list[bytes] = []
+        limit = -1 if hint is None else hint
+        with _keeping(lines):
+            while limit <= 0 or sum(map(len, lines)) < limit:
+                line = self.readline()
+                if not line:
+                    break
+                lines.append(line)
+        return lines
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Reads at least one byte, like :meth:`readinto1`."""
+        return self.readinto1(buffer)
+
+
+@contextlib.contextmanager
+def _keeping(chunks: list[bytes]) -> Iterator[None]:
+    """Gives a :class:`PeerDied` what a call has read before it."""
+    try:
+        yield
+    except PeerDied as error:
+        error.rest = b"".join(chunks) + error.rest
+        raise
 
 
 _native.KINDS.update(

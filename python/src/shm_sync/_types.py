@@ -155,7 +155,11 @@ def _is_possible(type_: Type) -> bool:
         inside = parts[0].type
         if kind == "NonZero":
             return inside.kind in SIZES and inside.size == type_.size
-        return kind == "slice" or parts[0].offset * inside.size == type_.size
+        # Elements of size 0 can be any number. A program that visits each must end.
+        is_countable = inside.size or parts[0].offset < 2**32
+        return kind == "slice" or (
+            bool(is_countable) and parts[0].offset * inside.size == type_.size
+        )
     # A type of size 0 has a length that the creator of the segment chose.
     if type_.size and any(part.offset + part.type.size > type_.size for part in parts):
         return False

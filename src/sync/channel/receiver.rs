@@ -273,7 +273,13 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         let left = self.end.peers_left(&self.channel.senders);
-        left.map(|left| self.end.tell(left)).is_some()
+        if let Some(left) = left {
+            // The rest comes before the end.
+            if self.channel.len() == 0 {
+                self.end.tell(left);
+            }
+        }
+        left.is_some()
     }
 }
 

@@ -11,7 +11,9 @@
 //! of its time from earlier ones.
 //!
 //! A sender is told that the receivers of its time have left. Of earlier ones it learns
-//! nothing: its messages wait for the next receiver. A receiver is told of all senders,
+//! nothing: its messages wait for the next receiver. (There is one exception. If a
+//! receiver that is there when the sender opens has come before another one that has
+//! died, the sender is told of that death, too.) A receiver is told of all senders,
 //! because their end is a part of what they have sent: a receiver that comes later than
 //! the last sender gets the rest, and then the end.
 //!
@@ -24,8 +26,9 @@
 //!
 //! | death | what is left | what repairs it |
 //! |---|---|---|
-//! | opener, before it stores its number | a vacant seat, as if it had not come; a peer that has looked meanwhile is told of an end | |
-//! | opener, after that, before it notifies | peers that sleep and do not watch its seat | their recheck |
+//! | opener, before it stores a number | a vacant seat, as if it had not come; a peer that has looked meanwhile is told of an end | |
+//! | opener, after that, before its arrival counts | an orphaned seat with a number; peers that had others are told of a death | |
+//! | opener, after that, before it notifies | the same, and peers that sleep and do not watch its seat | their recheck |
 //! | occupant | an orphaned seat with a number | the kernel wakes a watcher of the seat, which notifies the others |
 //! | closer, after it has stored 0 | an orphaned seat with 0: it has closed | the same |
 //! | closer, after it has left the seat | peers that were not notified | the kernel, or their recheck |
@@ -300,22 +303,35 @@ impl End {
         own.seats.check()?;
         other.seats.check()?;
         let arrivals = other.arrivals();
-        let present = other.seats().iter().filter(|seat| seat.is_occupied());
-        let numbers = present.map(Seat::note).filter(|note| *note != 0);
-        let first_present = numbers
-            .min()
-            .unwrap_or(u64::MAX)
-            .min(number_after(arrivals));
-        let (first_peer, had_earlier) = match earlier {
+        let (mut first_peer, mut had_peer) = match earlier {
             Earlier::Count => (1, arrivals > 0),
-            Earlier::DoNotCount => (first_present, false),
+            Earlier::DoNotCount => (number_after(arrivals), false),
         };
-        let had_peer = other.is_occupied() || had_earlier;
+        for seat in other.seats().iter().filter(|seat| seat.is_occupied()) {
+            had_peer = true;
+            // 0: the occupant opens or closes its endpoint at this moment.
+            let note = seat.note();
+            if note != 0 {
+                first_peer = first_peer.min(note);
+            }
+        }
+        // Of the end of a peer that is there, or was there just now, it is not told
+        // yet.
+        let told = if had_peer {
+            arrivals.min(first_peer).saturating_sub(1)
+        } else {
+            arrivals
+        };
         let Some((index, token)) = own.seats.try_take_any()? else {
             return Err(Error::TooManyEndpoints { limit: ENDS });
         };
+        // Before the arrival counts, so that no peer finds an arrival without a number.
+        // Other arrivals may come between, so this number can be too small, but never
+        // too large.
+        let seat = &own.seats()[index];
+        seat.set_note(&token, number_after(own.arrivals()));
         let number = number_after(own.door.arrivals.fetch_add(1, Ordering::SeqCst));
-        own.seats()[index].set_note(&token, number);
+        seat.set_note(&token, number);
         own.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
         // Peers that wait shall watch this seat as well.
         other.asleep().notify(Wake::All);
@@ -325,7 +341,7 @@ impl End {
             first_peer,
             arrivals,
             had_peer: Cell::new(had_peer),
-            told: Cell::new(first_peer.saturating_sub(1)),
+            told: Cell::new(told),
         })
     }
 
@@ -393,7 +409,8 @@ impl End {
                 }
                 continue;
             }
-            // No seat is occupied, so a note that is left is that of a dead occupant.
+            // No seat was occupied. So a note that is left is that of a dead occupant,
+            // if no other has come: see below.
             let mut notes = other.seats().iter().map(Seat::note);
             let died = notes.any(|note| note >= self.first_peer);
             // A peer may have come meanwhile: to the seat of a dead one, or to a seat

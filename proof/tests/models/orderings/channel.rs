@@ -11,7 +11,7 @@ use super::mutex::{FAST, RELEASE};
 use super::protocol::{
     Orderings, Protocol, Scenario, Site, Thread, exchange, fence, load, relaxed, store, together,
 };
-use super::seat::{IS_OCCUPIED, SET_NOTE, Seat};
+use super::seat::{IS_OCCUPIED, NOTE, SET_NOTE, Seat};
 use super::word::{self, Word};
 
 const FILE: &str = "src/sync/channel/side.rs";
@@ -33,6 +33,7 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         Scenario::new("two receivers take turns", two_receivers),
         Scenario::new("the last sender sends and leaves", end_of_sender),
         Scenario::new("a sender comes, and the other one leaves", relieved_sender),
+        Scenario::new("a sender dies, and the next one closes", death_before_end),
         Scenario::new("the last receiver leaves while the hint is corrected", hint),
     ],
     places: &[
@@ -41,7 +42,8 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         exchange(FAST, &[AcqRel, Acquire]),
         exchange(RELEASE, &[AcqRel, Release]),
         load(IS_OCCUPIED, &[Acquire]),
-        store(SET_NOTE, &[Release, Relaxed]),
+        store(SET_NOTE, &[Release]),
+        load(NOTE, &[Acquire]),
         load(ARRIVALS, &[Acquire]),
         exchange(ARRIVE, &[AcqRel, Release]),
         fence(CORRECT_FENCE, &[]),
@@ -205,6 +207,36 @@ fn relieved_sender(o: Orderings) {
     });
     let seats = [Seat::vacant(), Seat::occupied(1)];
     together(o, &Rc::new((seats, Word::new(1))), vec![senders, receiver]);
+}
+
+/// `End::peers_left`: the end of the next sender is told only with its arrival.
+fn death_before_end(o: Orderings) {
+    type Shared = (Seat, Word);
+    let sender = Box::new(move |(seat, arrivals): &Shared| {
+        let taken = seat.word.compare_exchange(0, 2, o.of(FAST), Relaxed);
+        assert!(taken.is_ok(), "no other thread takes it");
+        seat.set_note(o, arrivals.load(o.of(ARRIVALS)) + 1);
+        let number = arrivals.fetch_add(1, o.of(ARRIVE)) + 1;
+        seat.set_note(o, number);
+        seat.set_note(o, 0);
+        seat.leave(o);
+    });
+    let receiver = Box::new(move |(seat, arrivals): &Shared| {
+        loop {
+            let before = arrivals.load(o.of(ARRIVALS));
+            if seat.is_occupied(o) {
+                break;
+            }
+            let died = seat.note(o) != 0;
+            if arrivals.load(o.of(ARRIVALS)) == before {
+                assert!(died || before == 2, "wrong: told of an end");
+                break;
+            }
+        }
+    });
+    let seat = Seat::vacant();
+    seat.record.store(1, Relaxed);
+    together(o, &Rc::new((seat, Word::new(1))), vec![sender, receiver]);
 }
 
 /// `Side::correct_hint` and `End::close`: after both, the hint says that no receiver is
