@@ -276,7 +276,8 @@ typedef enum shm_sync_result {
     SHM_SYNC_UNSUPPORTED,
     /* All endpoints of the other side have closed. */
     SHM_SYNC_DISCONNECTED,
-    /* No endpoint of the other side is left, and at least one has died. */
+    /* No endpoint of the other side is left, and one has died whose seat no other has
+     * taken since. */
     SHM_SYNC_PEER_DIED,
     /* No object has the address. */
     SHM_SYNC_NOT_FOUND,
@@ -940,8 +941,8 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words
                (SHM_SYNC_I_LOAD(&words->kind) & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0);
 }
 
-/* Sets FUTEX_WAITERS in the word of a mutex that this thread has just locked, if another
- * word says that threads wait. */
+/* Sets FUTEX_WAITERS in the word of a mutex that this thread has just locked, if
+ * another word says that threads wait. */
 SHM_SYNC_I_INLINE void shm_sync_i_note_counted_waiters(shm_sync_i_words *words) {
     if (SHM_SYNC_I_LOAD(&words->waiters) != 0)
         __atomic_fetch_or(&words->lock, SHM_SYNC_I_WAITERS, __ATOMIC_RELAXED);
@@ -5387,10 +5388,9 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
 }
 
 /* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
- * for the value itself. The leading dot may be omitted: "pending". `shm-sync show` prints
- * the paths of the locks. Tuples have
- * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
- * field "data".
+ * for the value itself. The leading dot may be omitted: "pending". `shm-sync show`
+ * prints the paths of the locks. Tuples have fields named by numbers. `WithTail` has
+ * the fields "head" and "tail", a mutex the field "data".
  *
  *     shm_sync_object pending;
  *     if (shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending)
@@ -5398,8 +5398,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
  *     shm_sync_mutex *lock = (shm_sync_mutex *)pending.at;
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_NO_SUCH_FIELD; SHM_SYNC_LAYOUT_MISMATCH (the field is
- * of another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
- * in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
+ * of another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is
+ * missing in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
  * SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
     const shm_sync_segment *segment, const char *path, shm_sync_kind kind,
@@ -6080,8 +6080,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
         return SHM_SYNC_TOO_MANY_ENDPOINTS;
     if (result != SHM_SYNC_OK)
         return result;
-    /* Before the arrival counts, so that no peer finds an arrival without a number. This
-     * one can be too small, but never too large. */
+    /* Before the arrival counts, so that no peer finds an arrival without a number.
+     * This one can be too small, but never too large. */
     SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record,
         (shm_sync_i_arrivals(own) + 1) & ~SHM_SYNC_I_NOTE_DIED);
     end->number =
@@ -6492,8 +6492,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write_for(
 
 /* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how
  * many. After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed
- * its end, and SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for
- * a channel. */
+ * its end, and SHM_SYNC_PEER_DIED if it has died and no other has opened the pipe
+ * since. Returns SHM_SYNC_INVALID_ARGUMENT for a channel. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(
     shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t *count) {
     *count = 0;
@@ -6514,10 +6514,10 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read_for(
 }
 
 /* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for
- * ever). Returns SHM_SYNC_OK if there is one, or if one has come and gone since the last
- * SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
- * SHM_SYNC_SYSTEM otherwise. With this, a server waits for the next client after
- * SHM_SYNC_DISCONNECTED. */
+ * ever). Returns SHM_SYNC_OK if there is one, or if one has come and gone since the
+ * last SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED. Returns SHM_SYNC_TIMED_OUT,
+ * SHM_SYNC_NOT_HELD or SHM_SYNC_SYSTEM otherwise. With this, a server waits for the
+ * next client after SHM_SYNC_DISCONNECTED. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(
     shm_sync_receiver *receiver, uint64_t timeout_ns) {
     return shm_sync_i_wait_for_peer(&receiver->i_end, timeout_ns);

@@ -676,6 +676,7 @@ class Test(unittest.TestCase):
             lambda reader: b"".join(reader.readlines()),
             lambda reader: b"".join(iter(lambda: reader.readline(3), b"")),
             lambda reader: reader.readline() + reader.read(0) + reader.read(),
+            lambda reader: self.read_into(reader, 20_000) + self.read_into(reader, 5_000),
         ):
             pipe = self.segment["pipe"]
             is_there = threading.Event()
@@ -691,6 +692,76 @@ class Test(unittest.TestCase):
                 self.assertEqual(read(reader), text)
                 thread.join()
         self.assertEqual(len(text.splitlines(keepends=True)), 6)
+
+    def read_into(self, reader, size):
+        buffer = bytearray(size)
+        return bytes(buffer[: reader.readinto(buffer)])
+
+    def test_closing_twice_at_once_closes_once(self):
+        mapped = self.segment._mapped
+        check = mapped._check_unused
+        inside = []
+
+        def close_below():
+            if not inside:
+                inside.append(True)
+                mapped.close()
+            check()
+
+        mapped._check_unused = close_below
+        mapped.close()
+        self.assertRaises(ValueError, lambda: self.segment["pending"].lock())
+
+    def test_message_below_a_message_is_refused(self):
+        numbers = self.segment["numbers"]
+        refused = []
+        with numbers.sender() as sender, numbers.receiver() as receiver:
+
+            def receive_below(*_):
+                try:
+                    receiver.recv(0)
+                except RuntimeError as error:
+                    refused.append(error)
+                sender.send(7)
+
+            before = signal.signal(signal.SIGUSR1, receive_below)
+            self.addCleanup(signal.signal, signal.SIGUSR1, before)
+            timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+            timer.start()
+            self.assertEqual(receiver.recv(LIMIT), 7)
+            timer.join()
+        self.assertEqual(len(refused), 1)
+
+    def test_interrupted_wait_passes_the_notification_on(self):
+        pending, changed = self.segment["pending"], self.segment["changed"]
+        woken = threading.Event()
+
+        def wait_once():
+            # As C code waits: no short time-out ends it.
+            with pending.lock() as data:
+                guard = data._access.guard()
+                place = guard._mutex._place
+                guard._segment.call(
+                    "wait_for", changed._place, place, int(LIMIT * 1e9), guard._held
+                )
+            woken.set()
+
+        def wait():
+            with pending.lock() as data:
+                changed.wait_for(data, lambda _: False)
+
+        def wait_behind_and_notify():
+            # The signal puts the other wait at the end of the queue.
+            time.sleep(0.01)
+            threads.append(in_thread(wait_once))
+            time.sleep(0.02)
+            with pending.lock():
+                changed.notify_one()
+
+        threads = []
+        self.interrupted(wait, wait_behind_and_notify)
+        self.assertTrue(woken.wait(LIMIT / 2))
+        threads[0].join()
 
     def interrupted(self, wait, act):
         """Interrupts `wait` by an exception of a signal handler, and then calls `act`."""
@@ -749,8 +820,15 @@ class Test(unittest.TestCase):
 
         in_thread(use).join()
         self.assertEqual(len(refused), 1)
-        # A guard that can't be released any more keeps no segment open.
-        self.segment.close()
+        # A guard that can't be released any more keeps no segment open, as soon as the
+        # kernel has ended its thread.
+        begin = time.monotonic()
+        while True:
+            try:
+                self.segment.close()
+                break
+            except RuntimeError:
+                self.assertLess(time.monotonic() - begin, LIMIT)
 
     def test_call_below_keeps_the_segment(self):
         mapped = self.segment._mapped

@@ -644,8 +644,8 @@ impl<T: ?Sized> ShmMutex<T> {
     ///
     /// # fn main() -> Result<(), shm_sync::Error> {
     /// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
-    /// // SAFETY: no other thread or process has the segment, and this one does not
-    /// hold // the lock.
+    /// // SAFETY: no other thread or process has the segment, and this one does not hold
+    /// // the lock.
     /// unsafe { counter.reset() }?;
     /// assert!(matches!(counter.lock(), Err(LockError::Poisoned(_))));
     /// # Ok(())
@@ -687,8 +687,8 @@ impl<'a, T: SegmentContent + ?Sized> ShmMutexGuard<'a, T> {
     /// use shm_sync::{Error, Segment, ShmMutex, ShmMutexGuard};
     ///
     /// /// Unlocks, and locks again.
-    /// fn let_others_in(guard: ShmMutexGuard<'_, u64>) -> Result<ShmMutexGuard<'_,
-    ///     u64>, Error> { let mutex = ShmMutexGuard::mutex(&guard);
+    /// fn let_others_in(guard: ShmMutexGuard<'_, u64>) -> Result<ShmMutexGuard<'_, u64>, Error> {
+    ///     let mutex = ShmMutexGuard::mutex(&guard);
     ///     drop(guard);
     ///     Ok(mutex.lock()?)
     /// }

@@ -5,7 +5,9 @@ use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::time::Duration;
 
-use super::channel::{Receiver, RecvError, SendError, Sender, ShmChannel};
+use super::channel::{
+    Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, ShmChannel,
+};
 use crate::error::Error;
 use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 
@@ -202,6 +204,40 @@ impl<const N: usize> PipeReader<'_, N> {
     }
 }
 
+impl<const N: usize> PipeReader<'_, N> {
+    /// Reads like [`read`](Read::read), and waits at most for `timeout`. The wait is in
+    /// the kernel, by the monotonic clock. A timeout too long to represent means for
+    /// ever.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmPipe};
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let pipe = Segment::anonymous(ShmPipe::<64>::new())?;
+    /// let (mut reader, _writer) = (pipe.reader()?, pipe.writer()?);
+    /// // The writer is stopped or slow.
+    /// let nothing = reader.read_timeout(&mut [0; 8], Duration::from_millis(1));
+    /// assert_eq!(nothing.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TimedOut`] with a [`RecvTimeoutError`](crate::RecvTimeoutError),
+    /// and the errors of [the type](Self#errors).
+    pub fn read_timeout(&mut self, buf: &mut [u8], timeout: Duration) -> io::Result<usize> {
+        let read = self.receiver.recv_slice_timeout(buf, timeout);
+        read.or_else(|error| match error {
+            RecvTimeoutError::Timeout => Err(io::Error::new(ErrorKind::TimedOut, error)),
+            RecvTimeoutError::Disconnected { died } => at_end(RecvError::Disconnected { died }, 0),
+            RecvTimeoutError::Lock(source) => at_end(RecvError::Lock(source), 0),
+        })
+    }
+}
+
 /// Returns 0 or no bytes at the end of the file, or the error.
 fn at_end<T>(error: RecvError, nothing: T) -> io::Result<T> {
     match error {
@@ -275,17 +311,60 @@ impl<const N: usize> PipeWriter<'_, N> {
     }
 }
 
+impl<const N: usize> PipeWriter<'_, N> {
+    /// Writes like [`write`](Write::write), and waits at most for `timeout`. The wait
+    /// is in the kernel, by the monotonic clock. A timeout too long to represent means
+    /// for ever.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmPipe};
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pipe = Segment::anonymous(ShmPipe::<4>::new())?;
+    /// let (_reader, mut writer) = (pipe.reader()?, pipe.writer()?);
+    /// let soon = Duration::from_millis(1);
+    /// assert_eq!(writer.write_timeout(b"abcdef", soon)?, 4);
+    /// // The reader is stopped or slow.
+    /// let full = writer.write_timeout(b"ef", soon);
+    /// assert_eq!(full.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TimedOut`] with a [`SendTimeoutError`](crate::SendTimeoutError),
+    /// and the errors of [the type](Self#errors). Nothing was written.
+    pub fn write_timeout(&mut self, buf: &[u8], timeout: Duration) -> io::Result<usize> {
+        let written = self.sender.send_slice_timeout(buf, timeout);
+        written.map_err(|error| match error {
+            SendTimeoutError::Timeout(()) => io::Error::new(ErrorKind::TimedOut, error),
+            SendTimeoutError::Disconnected { message, died } => {
+                refused(SendError::Disconnected { message, died })
+            }
+            SendTimeoutError::Lock { message, source } => {
+                refused(SendError::Lock { message, source })
+            }
+        })
+    }
+}
+
+/// Returns why nothing was written.
+fn refused(error: SendError<()>) -> io::Error {
+    match error {
+        SendError::Disconnected { died: false, .. } => io::Error::new(ErrorKind::BrokenPipe, error),
+        SendError::Disconnected { died: true, .. } => {
+            io::Error::new(ErrorKind::ConnectionAborted, error)
+        }
+        SendError::Lock { .. } => io::Error::other(error),
+    }
+}
+
 impl<const N: usize> Write for PipeWriter<'_, N> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.sender.send_slice(buf).map_err(|error| match error {
-            SendError::Disconnected { died: false, .. } => {
-                io::Error::new(ErrorKind::BrokenPipe, error)
-            }
-            SendError::Disconnected { died: true, .. } => {
-                io::Error::new(ErrorKind::ConnectionAborted, error)
-            }
-            SendError::Lock { .. } => io::Error::other(error),
-        })
+        self.sender.send_slice(buf).map_err(refused)
     }
 
     /// Does nothing, because each write is in the pipe at once.

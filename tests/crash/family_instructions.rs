@@ -542,8 +542,10 @@ on_stage! {
         if !can_lead_for("try_acquire") {
             return;
         }
-        let mut places = 0_u64;
-        loop {
+        const STRIDE: usize = 7;
+        let first = std::process::id() as usize % STRIDE;
+        let mut places = 0;
+        for instructions in (first..).step_by(STRIDE) {
             let shared = Segment::anonymous([const { ShmSemaphore::<1>::new() }; 2]).unwrap();
             let [semaphore, spare] = &*shared;
             let permit = semaphore.acquire().unwrap();
@@ -551,13 +553,13 @@ on_stage! {
                 || drop(spare.acquire().unwrap()),
                 |()| assert!(semaphore.try_acquire().is_err(), "the permit is not free"),
             );
-            for _ in 0..places {
+            for _ in 0..instructions {
                 other.step_blindly();
             }
             let is_over = other.is_at_end();
             drop(permit);
             let taken = semaphore.try_acquire();
-            assert!(taken.is_ok(), "after {places} instructions: {taken:?}");
+            assert!(taken.is_ok(), "after {instructions} instructions: {taken:?}");
             other.kill();
             if is_over {
                 break;

@@ -47,6 +47,44 @@ fn bytes_go_through() {
 }
 
 #[test]
+fn timeouts_end_waits() {
+    const SOON: Duration = Duration::from_millis(1);
+    let pipe = pipe::<4>();
+    let (mut reader, mut writer) = (pipe.reader().unwrap(), pipe.writer().unwrap());
+    let mut four = [0; 4];
+    let error = reader.read_timeout(&mut four, SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "no byte comes");
+    assert_eq!(writer.write_timeout(b"abcdef", SOON).unwrap(), 4);
+    let error = writer.write_timeout(b"ef", SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "there is no room");
+    assert_eq!(reader.read_timeout(&mut four, SOON).unwrap(), 4);
+    assert_eq!(four, *b"abcd");
+    assert_eq!(reader.read_timeout(&mut [], SOON).unwrap(), 0);
+    assert_eq!(writer.write_timeout(&[], SOON).unwrap(), 0);
+    drop(reader);
+    let error = writer.write_timeout(b"ef", SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe, "the reader has closed");
+    let mut reader = pipe.reader().unwrap();
+    drop(writer);
+    assert_eq!(reader.read_timeout(&mut four, SOON).unwrap(), 0, "the end");
+    std::thread::scope(|s| {
+        s.spawn(|| forget(pipe.writer().unwrap()));
+    });
+    // The kernel reports the end of the thread a little later.
+    let error = loop {
+        match reader.read_timeout(&mut four, SOON) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            other => break other.unwrap_err(),
+        }
+    };
+    assert_eq!(
+        error.kind(),
+        ErrorKind::ConnectionAborted,
+        "the writer has died"
+    );
+}
+
+#[test]
 fn buffer_is_the_ring() {
     let pipe = pipe::<8>();
     let (mut reader, mut writer) = (pipe.reader().unwrap(), pipe.writer().unwrap());

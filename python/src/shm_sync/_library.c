@@ -86,6 +86,31 @@ EXPORT uint64_t shm_sync_py_size(const char *which) {
 }
 
 /* ------------------------------------------------------------------------------------
+ * Threads
+ */
+
+/* Returns a number of the calling thread that no other thread of the process gets, also
+ * after its end. Python's own numbers are used again, and what Python keeps for a thread
+ * can end before the thread, if C code has created it. */
+EXPORT uint64_t shm_sync_py_thread(void) {
+    static uint64_t count;
+    static __thread uint64_t number;
+    if (number == 0)
+        number = __atomic_add_fetch(&count, 1u, __ATOMIC_RELAXED);
+    return number;
+}
+
+EXPORT int shm_sync_py_thread_id(void) {
+    return (int)shm_sync_i_syscall(SYS_gettid);
+}
+
+/* Returns whether this process has a thread with this id. If it has none, the kernel has
+ * released the locks of the thread that had the id. */
+EXPORT int shm_sync_py_is_thread(int tid) {
+    return shm_sync_i_is_own_thread((uint32_t)tid);
+}
+
+/* ------------------------------------------------------------------------------------
  * Segments
  */
 
@@ -239,7 +264,8 @@ EXPORT int shm_sync_py_permit_release(shm_sync_permit *permit, int *held) {
 /* Releases a permit as if it had not been acquired: the next holder learns of the death
  * that it reports. */
 EXPORT int shm_sync_py_permit_give_back(shm_sync_permit *permit, int *held) {
-    if (permit->after_death && permit->i_seat != NULL)
+    if (permit->after_death && permit->i_seat != NULL &&
+        shm_sync_i_is_held(&permit->i_seat->lock))
         __atomic_fetch_or(
             &permit->i_seat->lock.record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
     return released_after(shm_sync_permit_release(permit), held);

@@ -39,6 +39,9 @@ _HELD = POINTER(c_int)
 _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "name": ([c_int], c_char_p),
     "text": ([c_int], c_char_p),
+    "thread": ([], c_uint64),
+    "thread_id": ([], c_int),
+    "is_thread": ([c_int], c_int),
     "open": ([c_char_p, c_int, c_char_p, POINTER(c_uint32), POINTER(c_void_p)], c_int),
     "close": ([c_void_p], c_int),
     "value": ([c_void_p, POINTER(c_uint64), POINTER(c_uint64)], c_void_p),
@@ -211,43 +214,45 @@ class Record:
 
 
 class Thread:
-    """A thread, with the records of what it holds.
-
-    It ends with its thread. The numbers of :func:`threading.get_ident` are no identity,
-    because a later thread gets the number of one that has ended.
-    """
+    """The calling thread. Two of them are equal if they are one thread."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self._number = plain("thread")
+        self._id = plain("thread_id")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thread) and self._number == other._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
+
+    def has_ended(self) -> bool:
+        """Returns whether the kernel has released what the thread held."""
+        return not plain("is_thread", self._id)
 
 
-_local = threading.local()
-
-
-def this_thread() -> Thread:
-    """Returns the calling thread."""
-    thread: Thread | None = getattr(_local, "thread", None)
-    if thread is None:
-        thread = _local.thread = Thread()
-    return thread
+#: The records of each thread.
+_records: dict[Thread, list[Record]] = {}
 
 
 def release_abandoned() -> list[Record]:
     """Releases what this thread holds and has forgotten. Returns its other records."""
-    records = this_thread().records
-    for record in [record for record in records if record.is_abandoned()]:
-        # First, because a record whose segment is closed can't be released.
-        records.remove(record)
-        if record.is_held():
-            record.abandon()
-    return records
+    thread = Thread()
+    for record in list(_records.get(thread, ())):
+        if record.is_abandoned():
+            if record.is_held():
+                record.abandon()
+            forget(thread, record)
+    return _records.setdefault(thread, [])
 
 
-def forget(thread: Thread | None, record: Record) -> None:
+def forget(thread: Thread, record: Record) -> None:
     """Removes the record of what is not held any more."""
-    if thread is not None:
-        with contextlib.suppress(ValueError):  # another call was faster
-            thread.records.remove(record)
+    records = _records.get(thread, [])
+    with contextlib.suppress(ValueError):  # another call was faster
+        records.remove(record)
+    if not records:
+        _records.pop(thread, None)
 
 
 #: All open segments.
@@ -280,7 +285,6 @@ class Mapped:
     def __init__(self, name: str, segment: c_void_p) -> None:
         size, length = c_uint64(), c_uint64()
         self.name = name
-        _mapped.add(self)
         #: The guards, permits and endpoints.
         self.held: weakref.WeakSet[Any] = weakref.WeakSet()
         #: The ids of the threads that are in a call, once for each call.
@@ -290,6 +294,7 @@ class Mapped:
         self._size = size.value
         #: The number of elements, if the creator chose it, else 0.
         self.len = length.value
+        _mapped.add(self)
 
     def call(self, name: str, *arguments: Any, allow: tuple[str, ...] = ()) -> str:
         """Calls a function as :func:`call` does. A :class:`Place` becomes its address."""
@@ -348,6 +353,8 @@ class Mapped:
         self._check_unused()
         # A thread that begins a call from here on finds the segment closed.
         segment, self._segment = self._segment, None
+        if segment is None:
+            return  # another call was faster
         try:
             self._check_unused()
         except BaseException:

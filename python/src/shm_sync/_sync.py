@@ -14,7 +14,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _views
-from ._errors import Cause, CorruptSegment, Disconnected, Failure, NotHeld, PeerDied, Poisoned
+from ._errors import (
+    Cause,
+    CorruptSegment,
+    Disconnected,
+    Error,
+    Failure,
+    NotHeld,
+    PeerDied,
+    Poisoned,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,15 +88,14 @@ class Held:
         self._segment = segment
         self._record = _native.Record(self, segment, *release)
         self._held = self._record.held
-        # Weak, so that it ends with the thread.
-        self._thread = weakref.ref(_native.this_thread())
+        self._thread = _native.Thread()
         _native.release_abandoned().append(self._record)
         segment.held.add(self)
 
     def blocks_close(self) -> bool:
         """Returns whether the segment must stay open."""
         # The kernel has released what a thread held that has ended.
-        return self._record.is_held() and self._thread() is not None
+        return self._record.is_held() and not self._thread.has_ended()
 
     def release(self) -> None:
         """Releases it. Does nothing if it was released before, or in a forked child.
@@ -101,7 +109,7 @@ class Held:
     def _check(self) -> None:
         if not self._record.is_held():
             raise NotHeld(f"this {type(self).__name__} is not held")
-        if self._thread() is not _native.this_thread():
+        if self._thread != _native.Thread():
             raise NotHeld(f"another thread has acquired this {type(self).__name__}")
 
     def _release(self) -> None:
@@ -123,7 +131,7 @@ class Held:
         if getattr(self, "_thread", None) is None:
             return  # `__init__` has failed
         if not self.blocks_close():
-            _native.forget(self._thread(), self._record)
+            _native.forget(self._thread, self._record)
             return
         try:
             warnings.warn(
@@ -133,7 +141,7 @@ class Held:
                 stacklevel=2,
             )
         finally:
-            if self._thread() is _native.this_thread():
+            if self._thread == _native.Thread():
                 self._record.abandon()
 
 
@@ -401,6 +409,7 @@ class Condvar(SyncObject):
         nanoseconds, is_last = limit.next_slice()
         # The data are consistent, because the wait unlocks the mutex. So an exception of
         # a signal handler, such as Ctrl-C, unlocks and does not poison.
+        # If it has used a notification, another waiter notices within 250 ms.
         with guard._acquiring():
             result = self._segment.call(
                 "wait_for",
@@ -606,6 +615,7 @@ class _End(Held):
         # How many messages the last transfer has moved, until its caller has returned. So
         # an exception of a signal handler, just after the call, loses none.
         self._moved = c_uint64()
+        self._is_busy = False
         open_ = f"{self._side}_open"
         self._segment.call(open_, byref(channel._words()), self._end, byref(self._held))
 
@@ -632,6 +642,17 @@ class _End(Held):
                 raise TimeoutError(self._timed_out)
         return self._moved.value
 
+    @contextlib.contextmanager
+    def _transferring(self) -> Iterator[None]:
+        """Refuses a call of a signal handler below a call of the same endpoint."""
+        if self._is_busy:
+            raise RuntimeError(f"this {type(self).__name__} is in use below this call")
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
+
     def _wait_for_peer(self, timeout: float | None) -> None:
         self._check()
         for nanoseconds in _Timeout(timeout).slices():
@@ -647,8 +668,9 @@ class Sender(_End):
 
     _side = "sender"
     _timed_out = "there was no room before the timeout"
-    #: The bytes of the last write to a pipe.
+    #: The bytes of the last write to a pipe, and how many `io` has asked for.
     _written = b""
+    _length = 0
 
     def __enter__(self) -> Self:
         self._check()
@@ -665,9 +687,10 @@ class Sender(_End):
         :raises Disconnected: all receivers have closed.
         """
         data = _views.encode(self._channel.message, message)
-        self._moved.value = 0  # a message whose transfer was interrupted is sent
-        self._transfer("send_many_for", data, 1, timeout)
-        self._moved.value = 0
+        with self._transferring():
+            self._moved.value = 0  # a message whose transfer was interrupted is sent
+            self._transfer("send_many_for", data, 1, timeout)
+            self._moved.value = 0
 
     def wait_for_receiver(self, timeout: float | None = None) -> None:
         """Waits until there is a receiver of whose end this sender was not told.
@@ -678,17 +701,21 @@ class Sender(_End):
         """
         self._wait_for_peer(timeout)
 
-    def _write(self, data: bytes) -> int:
-        """Sends bytes to a pipe, at least one. Returns how many."""
+    def _write(self, data: bytes, length: int) -> int:
+        """Sends bytes to a pipe, at least one. Returns how many.
+
+        ``data`` has as many as the pipe has room for, or all, which are ``length``.
+        """
         # After an interruption, `io` writes the bytes of its buffer again. It does not
         # write again what was too large for the buffer.
-        sent = self._written[: self._moved.value]
-        if len(self._written) > io.DEFAULT_BUFFER_SIZE or not data.startswith(sent):
+        with self._transferring():
+            sent = self._written[: self._moved.value]
+            if self._length > io.DEFAULT_BUFFER_SIZE or not data.startswith(sent):
+                self._moved.value = 0
+            self._written, self._length = data, length
+            moved = self._transfer("send_many_for", data, len(data), None)
             self._moved.value = 0
-        self._written = data
-        moved = self._transfer("send_many_for", data, len(data), None)
-        self._moved.value = 0
-        return moved
+            return moved
 
 
 class Receiver(_End):
@@ -713,13 +740,18 @@ class Receiver(_End):
         :raises Disconnected: all messages were received, and all senders have closed.
         """
         type_ = self._channel.message
-        if self._moved.value == 0:
-            self._buffer = ctypes.create_string_buffer(max(1, type_.size))
-        self._transfer("recv_many_for", self._buffer, 1, timeout)
-        memory = _views.Buffer(type_.size, self._buffer.raw)
-        message = _views.detached(_views.get(type_, 0, _views.Access(memory)))
-        self._moved.value = 0
-        return message
+        with self._transferring():
+            if self._moved.value == 0:
+                self._buffer = ctypes.create_string_buffer(max(1, type_.size))
+            self._transfer("recv_many_for", self._buffer, 1, timeout)
+            memory = _views.Buffer(type_.size, self._buffer.raw)
+            try:
+                message = _views.detached(_views.get(type_, 0, _views.Access(memory)))
+            except (Error, AttributeError):
+                self._moved.value = 0  # it can't be decoded later, either
+                raise
+            self._moved.value = 0
+            return message
 
     def wait_for_sender(self, timeout: float | None = None) -> None:
         """Waits until there is a sender of whose end this receiver was not told.
@@ -733,21 +765,23 @@ class Receiver(_End):
 
     def _read(self, count: int) -> bytes:
         """Receives bytes from a pipe, at least one. Returns none at the end."""
-        if self._moved.value == 0:
-            self._buffer = ctypes.create_string_buffer(max(1, count))
-            self._taken = 0
-        try:
-            received = self._transfer("recv_many_for", self._buffer, count, None)
-        except PeerDied:
-            raise
-        except Disconnected:
-            return b""
-        end = min(self._taken + count, received)
-        data = self._buffer.raw[self._taken : end]
-        self._taken = end
-        if end == received:
-            self._moved.value = 0
-        return data
+        with self._transferring():
+            count = min(count, self._channel.capacity)
+            if self._moved.value == 0:
+                self._buffer = ctypes.create_string_buffer(max(1, count))
+                self._taken = 0
+            try:
+                received = self._transfer("recv_many_for", self._buffer, count, None)
+            except PeerDied:
+                raise
+            except Disconnected:
+                return b""
+            end = min(self._taken + count, received)
+            data = bytes(memoryview(self._buffer)[self._taken : end])
+            self._taken = end
+            if end == received:
+                self._moved.value = 0
+            return data
 
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -782,7 +816,8 @@ class Pipe(SyncObject):
 
         If the writer dies, reading raises :class:`PeerDied` at the end of what it has
         written, unless another writer has opened the pipe before. ``rest`` of the
-        exception has the bytes that the call had read.
+        exception has the bytes that the call had read. (A :class:`io.TextIOWrapper`
+        around it drops a last line that was cut.)
 
         :raises LockFailed: there is a reader.
         """
@@ -806,7 +841,9 @@ class _PipeWriter(_PipeEnd):
 
     def write(self, data: Any) -> int:
         """Writes at least one byte. Waits for room."""
-        return int(self._end._write(bytes(data)))
+        view = memoryview(data).cast("B")
+        room = self._end._channel.capacity
+        return int(self._end._write(bytes(view[:room]), len(view)))
 
 
 class _PipeReader(_PipeEnd):
@@ -829,10 +866,13 @@ class _BufferedReader(io.BufferedReader):
     """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        limit = -1 if size is None else size
+        limit = self._limit(size)
         chunks: list[bytes] = []
         with _keeping(chunks):
             while limit != 0:
+                # Fills the buffer, so that small reads use it.
+                if 0 < limit < io.DEFAULT_BUFFER_SIZE and not self.peek(1):
+                    break
                 chunk = self.read1(limit)
                 if not chunk:
                     break
@@ -840,8 +880,13 @@ class _BufferedReader(io.BufferedReader):
                 limit -= len(chunk) if limit > 0 else 0
         return b"".join(chunks)
 
+    def _limit(self, size: int | None) -> int:
+        if self.closed:
+            raise ValueError("read of closed file")
+        return -1 if size is None or size < 0 else size
+
     def readline(self, size: int | None = -1, /) -> bytes:
-        limit = -1 if size is None else size
+        limit = self._limit(size)
         chunks: list[bytes] = []
         with _keeping(chunks):
             while limit != 0 and not (chunks and chunks[-1].endswith(b"\n")):
@@ -856,18 +901,22 @@ class _BufferedReader(io.BufferedReader):
 
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         lines: list[bytes] = []
-        limit = -1 if hint is None else hint
+        limit = self._limit(hint)
+        total = 0
         with _keeping(lines):
-            while limit <= 0 or sum(map(len, lines)) < limit:
+            while limit <= 0 or total < limit:
                 line = self.readline()
                 if not line:
                     break
                 lines.append(line)
+                total += len(line)
         return lines
 
     def readinto(self, buffer: Any, /) -> int:
-        """Reads at least one byte, like :meth:`readinto1`."""
-        return self.readinto1(buffer)
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 @contextlib.contextmanager

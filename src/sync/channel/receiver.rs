@@ -201,13 +201,53 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     where
         T: Copy,
     {
+        Ok(self.receive_several(messages, Blocking::Wait)?)
+    }
+
+    /// Receives like [`recv_slice`](Self::recv_slice), and waits at most for `timeout`
+    /// while the channel is empty. The wait is in the kernel, by the monotonic clock. A
+    /// timeout too long to represent means for ever.
+    ///
+    /// ```
+    /// use shm_sync::{RecvTimeoutError, Segment, ShmChannel};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let channel = Segment::anonymous(ShmChannel::<u8, 8>::new())?;
+    /// let receiver = channel.receiver()?;
+    /// let nothing = receiver.recv_slice_timeout(&mut [0; 8], Duration::from_millis(1));
+    /// assert!(matches!(nothing, Err(RecvTimeoutError::Timeout)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recv_timeout`](Self::recv_timeout). Nothing was received.
+    pub fn recv_slice_timeout(
+        &self,
+        messages: &mut [T],
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError>
+    where
+        T: Copy,
+    {
+        let blocking = Blocking::WaitUntil(Deadline::after(timeout));
+        Ok(self.receive_several(messages, blocking)?)
+    }
+
+    #[inline]
+    fn receive_several(&self, messages: &mut [T], blocking: Blocking) -> Result<usize, Stop>
+    where
+        T: Copy,
+    {
         if messages.is_empty() {
             return Ok(0);
         }
         let (to, count) = (messages.as_mut_ptr(), messages.len());
         // SAFETY: the slice is valid for its messages. The endpoint is one of this
         // channel.
-        Ok(unsafe { self.channel.receive(&self.end, to, count, Blocking::Wait) }?)
+        unsafe { self.channel.receive(&self.end, to, count, blocking) }
     }
 
     /// Returns an iterator that receives messages, and waits for each. It ends when
@@ -269,7 +309,8 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     }
 
     /// Returns whether senders have come and all have closed or died. It looks at the
-    /// seats of the senders. There may be messages left.
+    /// seats of the senders. There may be messages left. As long as there are,
+    /// [`wait_for_sender`](Self::wait_for_sender) returns at once.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         let left = self.end.peers_left(&self.channel.senders);

@@ -222,14 +222,57 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     where
         T: Copy,
     {
+        self.send_several(messages, Blocking::Wait)
+            .map_err(|stop| SendError::new(stop, ()))
+    }
+
+    /// Sends like [`send_slice`](Self::send_slice), and waits at most for `timeout`
+    /// while the channel is full. The wait is in the kernel, by the monotonic clock. A
+    /// timeout too long to represent means for ever.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, SendTimeoutError, ShmChannel};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Segment::anonymous(ShmChannel::<u8, 4>::new())?;
+    /// let sender = channel.sender()?;
+    /// let soon = Duration::from_millis(1);
+    /// assert_eq!(sender.send_slice_timeout(b"abcdef", soon)?, 4);
+    /// let full = sender.send_slice_timeout(b"ef", soon);
+    /// assert!(matches!(full, Err(SendTimeoutError::Timeout(()))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_timeout`](Self::send_timeout), without a message. Nothing was
+    /// sent.
+    pub fn send_slice_timeout(
+        &self,
+        messages: &[T],
+        timeout: Duration,
+    ) -> Result<usize, SendTimeoutError<()>>
+    where
+        T: Copy,
+    {
+        self.send_several(messages, Blocking::WaitUntil(Deadline::after(timeout)))
+            .map_err(|stop| SendTimeoutError::new(stop, ()))
+    }
+
+    #[inline]
+    fn send_several(&self, messages: &[T], blocking: Blocking) -> Result<usize, Stop>
+    where
+        T: Copy,
+    {
         if messages.is_empty() {
             return Ok(0);
         }
         let (from, count) = (messages.as_ptr(), messages.len());
         // SAFETY: the slice is valid for its messages, which are `Copy`. The endpoint
         // is one of this channel.
-        unsafe { self.channel.send(&self.end, from, count, Blocking::Wait) }
-            .map_err(|stop| SendError::new(stop, ()))
+        unsafe { self.channel.send(&self.end, from, count, blocking) }
     }
 
     /// Waits until there is a receiver, at most for `timeout`. `None` means for ever.
