@@ -200,14 +200,19 @@ fn sender_opens_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
             }
         },
     );
+    // Behind `open`, a step could be a wait that never ends.
+    let is_open = || line.told.load(Ordering::SeqCst) != 0;
     for _ in 0..instructions {
+        if is_open() {
+            break;
+        }
         receiver.step_blindly();
     }
-    let is_open = line.told.load(Ordering::SeqCst) != 0;
+    let was_open = is_open();
     let what = format!("a sender after {instructions} instructions, {ENDS} ends, {end:?}");
     let sender = line.channel.sender().unwrap();
     let _receiver = receiver.let_go();
-    crate::support::poll(|| line.told.load(Ordering::SeqCst) != 0);
+    crate::support::poll(is_open);
     may_end.open();
     crate::support::poll(|| line.channel.receivers() == 0);
     let waits = sender.wait_for_receiver(Some(Duration::ZERO)).unwrap();
@@ -217,7 +222,7 @@ fn sender_opens_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
         matches!(refused, Some(SendError::Disconnected { died, .. }) if died == (end == End::Dies)),
         "{what}: {refused:?}"
     );
-    !is_open
+    !was_open
 }
 
 /// Lets a receiver end after some instructions of a sender that opens. Returns whether
@@ -238,16 +243,20 @@ fn receiver_ends_after<const ENDS: usize>(instructions: u64) -> bool {
             line.told.store(GOT_IT, Ordering::SeqCst);
         },
     );
+    let is_open = || line.tries.load(Ordering::SeqCst) != 0;
     for _ in 0..instructions {
+        if is_open() {
+            break;
+        }
         sender.step_blindly();
     }
-    let is_open = line.tries.load(Ordering::SeqCst) != 0;
+    let was_open = is_open();
     drop(receiver);
     let what = format!("the end of a receiver after {instructions} instructions, {ENDS} ends");
     line.wait_until_told(sender, u32::MAX, &what);
     let missed = line.missed.load(Ordering::SeqCst);
     assert_eq!(missed, 0, "{what}: two answers contradict each other");
-    !is_open
+    !was_open
 }
 
 /// Tries numbers of instructions, in steps, until there are no more.

@@ -554,7 +554,9 @@ on_stage! {
                 |()| assert!(semaphore.try_acquire().is_err(), "the permit is not free"),
             );
             for _ in 0..instructions {
-                other.step_blindly();
+                if !other.is_at_end() {
+                    other.step_blindly();
+                }
             }
             let is_over = other.is_at_end();
             drop(permit);
