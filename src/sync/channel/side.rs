@@ -11,11 +11,11 @@
 //! of its time from earlier ones.
 //!
 //! A sender is told that the receivers of its time have left. Of earlier ones it learns
-//! nothing: its messages wait for the next receiver. (There is one exception. If a
-//! receiver that is there when the sender opens has come before another one that has
-//! died, the sender is told of that death, too.) A receiver is told of all senders,
-//! because their end is a part of what they have sent: a receiver that comes later than
-//! the last sender gets the rest, and then the end.
+//! nothing: its messages wait for the next receiver. (There is one exception: a
+//! receiver has died, and an older receiver is still there when the sender opens. Then
+//! the sender is told of that death, too.) A receiver is told of all senders, because
+//! their end is a part of what they have sent: a receiver that comes later than the
+//! last sender gets the rest, and then the end.
 //!
 //! A thread that waits for a peer sleeps with those that wait for messages or for room.
 //! It does not swallow a notification that is meant for one of these: if it sleeps, no
