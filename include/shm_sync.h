@@ -5729,6 +5729,12 @@ SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_take_permit(void *context) {
     return SHM_SYNC_I_ANSWERED;
 }
 
+/* Takes a permit unless a thread waits for one. Returns whether there is a result. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_try_permit(shm_sync_i_permit_context *wanted) {
+    return !shm_sync_i_is_occupied(shm_sync_i_gate(wanted->semaphore)) &&
+           shm_sync_i_take_permit(wanted) == SHM_SYNC_I_ANSWERED;
+}
+
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore,
     shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
     memset(permit, 0, sizeof *permit);
@@ -5740,8 +5746,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
     shm_sync_result result = shm_sync_i_check(&gate->lock);
     if (result != SHM_SYNC_OK)
         return result;
-    if (!shm_sync_i_is_occupied(gate) &&
-        shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
+    if (shm_sync_i_try_permit(&wanted))
         return wanted.result;
     result = shm_sync_i_check_seats(permits, semaphore->count);
     if (result != SHM_SYNC_OK)
@@ -5754,11 +5759,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
     if (how == SHM_SYNC_I_WAIT && others == 0)
         return SHM_SYNC_DEADLOCK;
     /* A call that does not wait must not look like a thread that waits. */
-    if (how == SHM_SYNC_I_TRY) {
-        bool takes = !shm_sync_i_is_occupied(gate) &&
-                     shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED;
-        return takes ? wanted.result : SHM_SYNC_WOULD_BLOCK;
-    }
+    if (how == SHM_SYNC_I_TRY)
+        return shm_sync_i_try_permit(&wanted) ? wanted.result : SHM_SYNC_WOULD_BLOCK;
     bool unused;
     result = shm_sync_i_take_seat(gate, how, deadline, &unused);
     if (result != SHM_SYNC_OK)
@@ -6113,7 +6115,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
     end->number = 0;
     SHM_SYNC_I_STORE_SC(&seat->lock.record, (uint64_t)0);
     shm_sync_i_leave_seat(seat);
-    /* The fence of shm_sync_i_correct_hint is the other one. */
+    /* This fence pairs with that of shm_sync_i_correct_hint. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (!shm_sync_i_any_occupied(own, shm_sync_i_own_ends(end)))
         SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 1u);

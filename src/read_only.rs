@@ -16,9 +16,9 @@ use crate::shm_safe::{ShmSafe, TearFree};
 /// A view of a `T` that only permits reading.
 ///
 /// It lends `&T` only for types that do not change while they are shared. So code that
-/// would write (locking, storing) does not compile.
-/// [`project!`](crate::project) leads to a field, [`element`](ReadOnly::element) to an
-/// element. There, the methods depend on the type:
+/// would write (locking, storing) does not compile. [`project!`](crate::project) leads
+/// to a field, [`element`](ReadOnly::element) to an element. There, the methods depend
+/// on the type:
 ///
 /// | type | method |
 /// |---|---|

@@ -143,14 +143,31 @@ fn facts_of_this_run() -> Vec<Vec<String>> {
         ("libc", libc_version()),
         ("compiler", output("rustc", &["--version"])),
         ("date", output("date", &["-u", "+%F %H:%M UTC"])),
-        (
-            "commit",
-            output("git", &["describe", "--always", "--dirty"]),
-        ),
+        ("commit", commit()),
         ("command line", format!("`{}`, {build}", command_line())),
     ];
     let rows = rows.map(|(what, value)| vec![what.to_owned(), value]);
     rows.to_vec()
+}
+
+/// Returns the commit, with a mark if files have changed. This run may write results, so
+/// changes of these do not count.
+fn commit() -> String {
+    let commit = output("git", &["describe", "--always"]);
+    let mut diff = Command::new("git");
+    diff.args([
+        "diff",
+        "--quiet",
+        "HEAD",
+        "--",
+        ":/",
+        ":(top,exclude)docs/results",
+    ]);
+    if diff.status().is_ok_and(|status| status.success()) {
+        commit
+    } else {
+        format!("{commit}-dirty")
+    }
 }
 
 fn processor() -> String {

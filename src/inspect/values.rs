@@ -22,9 +22,9 @@ const MAX_BYTES: u64 = 32;
 /// The number of parts that are visited for each value that is returned, because a part
 /// may contain none.
 const PARTS_PER_VALUE: usize = 64;
-/// The number of bytes that are shown of the name of a field.
+/// The most bytes that are shown of the name of a field.
 const LONGEST_NAME: usize = 200;
-/// The number of bytes that are shown of a path.
+/// The most bytes that are shown of a path.
 const LONGEST_PATH: usize = 1024;
 /// The maximum length of all paths together in bytes.
 const MAX_PATHS: usize = 16 << 20;

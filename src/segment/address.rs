@@ -30,8 +30,8 @@ const FILE: &str = "file:";
 ///
 /// Every function that takes an address takes a [`ToAddress`]: `"/jobs"`, a [`Path`] or
 /// an `&Address`. (The functions of [`inspect`](crate::inspect) take an `&Address`, as
-/// they return it.) An `Address` contains the text in its normal form, so two
-/// texts for one address become equal.
+/// they return it.) An `Address` contains the text in its normal form, so two texts for
+/// one address become equal.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};

@@ -361,12 +361,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if self.writer.is_occupied_by_this_thread() || self.is_read_by_this_thread() {
             return Err(refusal(blocking, LockError::Deadlock));
         }
-        // A call that does not wait must not look like a thread that waits.
-        let _gate = match blocking {
-            Blocking::Try if self.gate.is_occupied() => return Err(LockError::WouldBlock),
-            Blocking::Try => None,
-            _ => Some(Turn::take(&self.gate, blocking)?),
-        };
+        let _gate = Turn::take_to_wait(&self.gate, blocking)?;
         let take = || self.writer.try_take().transpose();
         if let Some(taken) = take() {
             return taken;

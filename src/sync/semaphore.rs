@@ -422,14 +422,7 @@ impl<const N: usize> ShmSemaphore<N> {
         if waits && count > N - self.permits.occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }
-        // A call that does not wait must not look like a thread that waits.
-        let _gate = match blocking {
-            Blocking::Try if self.gate.is_occupied() => {
-                return Err(Error::Lock(LockError::WouldBlock));
-            }
-            Blocking::Try => None,
-            _ => Some(Turn::take(&self.gate, blocking)?),
-        };
+        let _gate = Turn::take_to_wait(&self.gate, blocking)?;
         let mut missing = count;
         let mut collect = || -> Option<Result<(), RawLockError>> {
             while missing > 0 {

@@ -2,6 +2,7 @@
 
 use super::robust_lock::RawLockError;
 use super::seat::{Seat, SeatToken};
+use crate::error::LockError;
 use crate::robust::Blocking;
 
 /// The turn of this thread. The drop leaves the seat, also when a panic unwinds, and
@@ -17,6 +18,20 @@ impl<'a> Turn<'a> {
     pub(super) fn take(seat: &'a Seat, blocking: Blocking) -> Result<Self, RawLockError> {
         let token = seat.take(blocking)?;
         Ok(Self { seat, token })
+    }
+
+    /// Takes the turn for a call that may wait while it has it. A call that does not
+    /// wait takes none, because it would look like a thread that waits. It fails while
+    /// another thread has the turn.
+    pub(super) fn take_to_wait(
+        seat: &'a Seat,
+        blocking: Blocking,
+    ) -> Result<Option<Self>, RawLockError> {
+        match blocking {
+            Blocking::Try if seat.is_occupied() => Err(LockError::WouldBlock),
+            Blocking::Try => Ok(None),
+            Blocking::Wait | Blocking::WaitUntil(_) => Self::take(seat, blocking).map(Some),
+        }
     }
 
     /// Returns whether this thread still has its turn. A child that user code has

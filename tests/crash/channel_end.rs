@@ -10,10 +10,10 @@ use std::mem::forget;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use shm_sync::{Receiver, Segment, SendError, ShmChannel, ShmSafe, TryRecvError};
+use shm_sync::{Receiver, SendError, ShmChannel, ShmSafe, TryRecvError};
 
-use crate::scene::TIME_LIMIT;
-use crate::support::walker::{Walker, can_lead_for};
+use crate::scene::{TIME_LIMIT, leaked};
+use crate::support::walker::{Point, Walker, can_lead_for};
 use crate::support::{Gate, die, number_from_env, on_stage, spawn};
 
 /// The number of instructions between two tries, by default. They differ from run to
@@ -102,6 +102,19 @@ impl<const ENDS: usize> Line<ENDS> {
     }
 }
 
+/// Executes some instructions of an endpoint, and none after it has set `is_over`:
+/// behind that, a step could be a wait that never ends. Returns whether it is set.
+fn step_until(endpoint: &mut Walker, instructions: u64, is_over: &AtomicU32) -> bool {
+    let is_over = || is_over.load(Ordering::SeqCst) != 0;
+    for _ in 0..instructions {
+        if is_over() {
+            break;
+        }
+        endpoint.step_blindly();
+    }
+    is_over()
+}
+
 /// How the last sender ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -110,11 +123,7 @@ enum End {
 }
 
 fn new_line<const ENDS: usize>() -> &'static Line<ENDS> {
-    let segment = Segment::anonymous(Line::<ENDS>::new()).unwrap();
-    let line: *const Line<ENDS> = &raw const *segment;
-    forget(segment);
-    // SAFETY: the segment is leaked, so the object is mapped until the process ends.
-    unsafe { &*line }
+    leaked(Line::new())
 }
 
 /// Lets the sender send and end after some instructions of the receiver. Returns
@@ -134,9 +143,7 @@ fn end_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
     });
     opened.pass();
     let mut receiver = line.receiver();
-    for _ in 0..instructions {
-        receiver.step_blindly();
-    }
+    receiver.go_to(Point::at(0, instructions));
     may_send.open();
     sender.join();
     let what = format!("{end:?} after {instructions} instructions, {ENDS} ends");
@@ -162,12 +169,7 @@ fn come_after<const ENDS: usize>(instructions: u64) -> bool {
     let mut receiver = line.receiver();
     may_die.open();
     dead.join();
-    for _ in 0..instructions {
-        if line.told.load(Ordering::SeqCst) == 0 {
-            receiver.step_blindly();
-        }
-    }
-    let was_told = line.told.load(Ordering::SeqCst) != 0;
+    let was_told = step_until(&mut receiver, instructions, &line.told);
     let next = spawn(|| {
         let _sender = line.channel.sender().unwrap();
         come.open();
@@ -200,19 +202,11 @@ fn sender_opens_after<const ENDS: usize>(instructions: u64, end: End) -> bool {
             }
         },
     );
-    // Behind `open`, a step could be a wait that never ends.
-    let is_open = || line.told.load(Ordering::SeqCst) != 0;
-    for _ in 0..instructions {
-        if is_open() {
-            break;
-        }
-        receiver.step_blindly();
-    }
-    let was_open = is_open();
+    let was_open = step_until(&mut receiver, instructions, &line.told);
     let what = format!("a sender after {instructions} instructions, {ENDS} ends, {end:?}");
     let sender = line.channel.sender().unwrap();
     let _receiver = receiver.let_go();
-    crate::support::poll(is_open);
+    crate::support::poll(|| line.told.load(Ordering::SeqCst) != 0);
     may_end.open();
     crate::support::poll(|| line.channel.receivers() == 0);
     let waits = sender.wait_for_receiver(Some(Duration::ZERO)).unwrap();
@@ -243,14 +237,7 @@ fn receiver_ends_after<const ENDS: usize>(instructions: u64) -> bool {
             line.told.store(GOT_IT, Ordering::SeqCst);
         },
     );
-    let is_open = || line.tries.load(Ordering::SeqCst) != 0;
-    for _ in 0..instructions {
-        if is_open() {
-            break;
-        }
-        sender.step_blindly();
-    }
-    let was_open = is_open();
+    let was_open = step_until(&mut sender, instructions, &line.tries);
     drop(receiver);
     let what = format!("the end of a receiver after {instructions} instructions, {ENDS} ends");
     line.wait_until_told(sender, u32::MAX, &what);

@@ -27,7 +27,7 @@ use shm_sync::{
 };
 
 use crate::family_results::record;
-use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
+use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, try_keeps_no_other_try_out, yes};
 use crate::support::walker::{Walker, can_lead_for};
 use crate::support::{Child, LOCK_WORD, on_stage, spawn};
 
@@ -537,38 +537,14 @@ on_stage! {
         scene.run(2);
     }
 
-    // A call that does not wait must not look like a thread that waits.
     fn try_acquire_keeps_no_other_try_out() {
-        if !can_lead_for("try_acquire") {
-            return;
-        }
-        const STRIDE: usize = 7;
-        let first = std::process::id() as usize % STRIDE;
-        let mut places = 0;
-        for instructions in (first..).step_by(STRIDE) {
-            let shared = Segment::anonymous([const { ShmSemaphore::<1>::new() }; 2]).unwrap();
-            let [semaphore, spare] = &*shared;
-            let permit = semaphore.acquire().unwrap();
-            let mut other = Walker::prepared(
-                || drop(spare.acquire().unwrap()),
-                |()| assert!(semaphore.try_acquire().is_err(), "the permit is not free"),
-            );
-            for _ in 0..instructions {
-                if !other.is_at_end() {
-                    other.step_blindly();
-                }
-            }
-            let is_over = other.is_at_end();
-            drop(permit);
-            let taken = semaphore.try_acquire();
-            assert!(taken.is_ok(), "after {instructions} instructions: {taken:?}");
-            other.kill();
-            if is_over {
-                break;
-            }
-            places += 1;
-        }
-        println!("try_acquire: {places} places");
+        try_keeps_no_other_try_out(
+            "try_acquire",
+            ShmSemaphore::<1>::new,
+            || drop(Segment::anonymous(ShmSemaphore::<1>::new()).unwrap().acquire()),
+            |semaphore| semaphore.acquire().unwrap(),
+            |semaphore| semaphore.try_acquire().is_ok(),
+        );
     }
 
     fn wait_for_end_survives_kills() {

@@ -9,7 +9,7 @@ use std::mem::forget;
 use std::time::Duration;
 
 use crate::family_results::record;
-use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
+use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, try_keeps_no_other_try_out, yes};
 use crate::support::walker::Walker;
 use crate::support::{on_stage, spawn};
 use shm_sync::{LockError, Segment, ShmRwLock, ShmRwLockWriteGuard};
@@ -92,6 +92,16 @@ fn check_end_whole(lock: &Lock, reached: Reached) {
 
 on_stage! {
     output to record;
+
+    fn try_write_keeps_no_other_try_out() {
+        try_keeps_no_other_try_out(
+            "try_write",
+            lock,
+            warm_up,
+            |lock| lock.write().unwrap(),
+            |lock| lock.try_write().is_ok(),
+        );
+    }
 
     fn smoke() {
         let lock = Segment::anonymous(lock()).unwrap();

@@ -8,7 +8,7 @@ use nix::sys::wait::WaitStatus;
 use shm_sync::{Segment, ShmSafe};
 
 use crate::family_results::Operation;
-use crate::support::walker::{Walker, can_lead_for};
+use crate::support::walker::{Point as Place, Walker, can_lead_for};
 use crate::support::{Child, number_from_env, spawn};
 
 /// The time after which a survivor counts as stuck. No load delays a healthy one for so
@@ -114,12 +114,7 @@ impl<T: ShmSafe> Scene<'_, T> {
     }
 
     fn kill_at(&self, point: Point) -> (Found, u64) {
-        let segment = Segment::anonymous((self.object)()).unwrap();
-        let object: *const T = &raw const *segment;
-        // SAFETY: the segment is leaked below, because guards of this process may stay
-        // in it. So the object is mapped until the process ends.
-        let object: &'static T = unsafe { &*object };
-        std::mem::forget(segment);
+        let object = leaked((self.object)());
         (self.set_up)(object);
         let mut sleepers: Vec<Child> = Vec::new();
         let mut start_sleepers = || {
@@ -227,6 +222,52 @@ fn expect_end(child: &mut Child, what: impl Fn() -> String) {
         "{}: {status:?}",
         what()
     );
+}
+
+/// Places an object in shared memory that stays mapped until the process ends, because
+/// guards of this process may stay in it.
+pub(crate) fn leaked<T: ShmSafe>(object: T) -> &'static T {
+    let segment = Segment::anonymous(object).unwrap();
+    let object: *const T = &raw const *segment;
+    std::mem::forget(segment);
+    // SAFETY: the segment is leaked, so the object is mapped until the process ends.
+    unsafe { &*object }
+}
+
+/// Stops a call that does not wait after every few instructions, in which it finds the
+/// object held. Asserts that another such call succeeds after the release: a call that
+/// does not wait must not look like a thread that waits.
+pub(crate) fn try_keeps_no_other_try_out<T: ShmSafe, G>(
+    what: &str,
+    object: fn() -> T,
+    warm_up: fn(),
+    hold: fn(&'static T) -> G,
+    acquires: fn(&'static T) -> bool,
+) {
+    const STRIDE: usize = 7;
+    if !can_lead_for(what) {
+        return;
+    }
+    let first = u64::from(std::process::id()) % STRIDE as u64;
+    let mut places = 0;
+    for instructions in (first..).step_by(STRIDE) {
+        let object = leaked(object());
+        let holder = hold(object);
+        let mut other = Walker::prepared(warm_up, |()| {
+            assert!(!acquires(object), "{what}: it is held");
+        });
+        other.go_to(Place::at(0, instructions));
+        let is_over = other.is_at_end();
+        drop(holder);
+        let succeeds = acquires(object);
+        assert!(succeeds, "{what}, after {instructions} instructions");
+        other.kill();
+        if is_over {
+            break;
+        }
+        places += 1;
+    }
+    println!("{what}: {places} places");
 }
 
 pub(crate) fn nothing<T>(_: &'static T) {}

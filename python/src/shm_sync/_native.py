@@ -213,31 +213,18 @@ class Record:
         return self.held.value != 0 and self._pid == os.getpid()
 
 
-class Thread:
-    """The calling thread. Two of them are equal if they are one thread."""
-
-    def __init__(self) -> None:
-        self._number = plain("thread")
-        self._id = plain("thread_id")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Thread) and self._number == other._number
-
-    def __hash__(self) -> int:
-        return hash(self._number)
-
-    def has_ended(self) -> bool:
-        """Returns whether the kernel has released what the thread held."""
-        return not plain("is_thread", self._id)
+#: The records of each thread, by its number.
+_records: dict[int, list[Record]] = {}
 
 
-#: The records of each thread.
-_records: dict[Thread, list[Record]] = {}
+def this_thread() -> int:
+    """Returns the number of the calling thread, which no other thread gets."""
+    return int(plain("thread"))
 
 
 def release_abandoned() -> list[Record]:
     """Releases what this thread holds and has forgotten. Returns its other records."""
-    thread = Thread()
+    thread = this_thread()
     for record in list(_records.get(thread, ())):
         if record.is_abandoned():
             if record.is_held():
@@ -246,7 +233,7 @@ def release_abandoned() -> list[Record]:
     return _records.setdefault(thread, [])
 
 
-def forget(thread: Thread, record: Record) -> None:
+def forget(thread: int, record: Record) -> None:
     """Removes the record of what is not held any more."""
     records = _records.get(thread, [])
     with contextlib.suppress(ValueError):  # another call was faster

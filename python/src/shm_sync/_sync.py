@@ -88,14 +88,17 @@ class Held:
         self._segment = segment
         self._record = _native.Record(self, segment, *release)
         self._held = self._record.held
-        self._thread = _native.Thread()
+        self._thread = _native.this_thread()
+        self._thread_id = _native.plain("thread_id")
         _native.release_abandoned().append(self._record)
         segment.held.add(self)
 
     def blocks_close(self) -> bool:
         """Returns whether the segment must stay open."""
+        if not self._record.is_held():
+            return False
         # The kernel has released what a thread held that has ended.
-        return self._record.is_held() and not self._thread.has_ended()
+        return bool(_native.plain("is_thread", self._thread_id))
 
     def release(self) -> None:
         """Releases it. Does nothing if it was released before, or in a forked child.
@@ -109,7 +112,7 @@ class Held:
     def _check(self) -> None:
         if not self._record.is_held():
             raise NotHeld(f"this {type(self).__name__} is not held")
-        if self._thread != _native.Thread():
+        if self._thread != _native.this_thread():
             raise NotHeld(f"another thread has acquired this {type(self).__name__}")
 
     def _release(self) -> None:
@@ -141,7 +144,7 @@ class Held:
                 stacklevel=2,
             )
         finally:
-            if self._thread == _native.Thread():
+            if self._thread == _native.this_thread():
                 self._record.abandon()
 
 

@@ -7,7 +7,7 @@ use crate::segment::format::header::{Header, truncated};
 use crate::segment::format::type_table::{self, Field, MAX_LEN, Type, Types, Variant};
 use crate::shm_safe::Description;
 
-/// The number of bytes that are shown of the name of a field.
+/// The most bytes that are shown of the name of a field.
 const LONGEST_NAME: usize = 200;
 /// The number of nested arrays of which an error shows the lengths.
 const SHOWN_ARRAYS: u32 = 4;

@@ -430,8 +430,8 @@ fn wait(
     match asleep.wait(deadline, peers, &looks_answered, question) {
         Ok(Some(answer)) => answer,
         Ok(None) => {
-            // If the deadline has passed before this thread had its turn, it may have
-            // used the wake-up for a message or for room.
+            // If the deadline has passed before this thread had its turn, this thread
+            // may have used the wake-up for a message or for room.
             if looks_answered() {
                 asleep.notify(Wake::One);
             }

@@ -357,8 +357,8 @@ impl End {
         let seat = &own.seats()[self.index];
         seat.set_note(&self.token, 0);
         seat.leave(self.token);
-        // The fence of `correct_hint` is the other one: if a peer still finds the seat
-        // occupied there, this store comes after that of the peer.
+        // This fence pairs with that of `correct_hint`: if a peer still finds the seat
+        // occupied there, the store below comes after that of the peer.
         fence(Ordering::SeqCst);
         if !own.is_occupied() {
             own.door.is_left.store(LEFT, Ordering::Relaxed);
