@@ -150,8 +150,8 @@ fn facts_of_this_run() -> Vec<Vec<String>> {
     rows.to_vec()
 }
 
-/// Returns the commit, with a mark if files have changed. This run may write results, so
-/// changes of these do not count.
+/// Returns the commit, with a mark if files have changed. This run may write results,
+/// so changes of these do not count.
 fn commit() -> String {
     let commit = output("git", &["describe", "--always"]);
     let mut diff = Command::new("git");
